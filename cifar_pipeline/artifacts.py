@@ -1,0 +1,82 @@
+"""How artefacts reach the disk: whole or not at all, with a checksum that DVC agrees with.
+
+An output is never written in place: DVC may have hard-linked it to its cache, and writing through the link would
+corrupt every version of it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("keras", "tensorflow-cpu", "tensorflow", "numpy", "pandas", "pyarrow", "scikit-learn", "albumentations")
+
+
+@contextmanager
+def replacing_file(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target` that replaces it when the block succeeds and vanishes when it fails."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.stem}.{os.getpid()}.part{target.suffix}"
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """Like `replacing_file`, for a folder: a failing block leaves the old folder as it was."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".part") as temporary:
+        new, old = Path(temporary, "new"), Path(temporary, "old")
+        new.mkdir()
+        yield new
+        if target.exists():
+            target.replace(old)
+        new.replace(target)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` with sorted keys, so that the same content gives the same bytes."""
+    with replacing_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """The hexadecimal digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def dvc_md5(path: Path) -> str:
+    """The md5 that DVC 3 records for `path`: of a file's bytes, or of a folder's sorted listing (`.dir`)."""
+    if not path.is_dir():
+        return file_digest(path, "md5")
+    files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+    listing = [{"md5": file_digest(file, "md5"), "relpath": relative} for relative, file in files]
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def library_versions() -> dict[str, str]:
+    """The versions that decide what an artefact holds, of those libraries that are installed."""
+    installed = {}
+    for name in LIBRARIES:
+        try:
+            installed[name] = version(name)
+        except ModuleNotFoundError:
+            continue
+    return installed
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes free on the disk of `folder`, which need not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

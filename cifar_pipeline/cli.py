@@ -1,0 +1,101 @@
+"""`cifar`: the newcomer's door. Everything it does is a Dagster job that can be run without it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from cifar_pipeline.dataset.archive import source_reachable
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.recipes import PROFILES, Params, load_params, select_profile
+
+
+@click.group()
+def main() -> None:
+    """CIFAR-100, from the raw archive to trained models and their reports."""
+
+
+@main.command()
+@click.argument("name", required=False)
+def profile(name: str | None) -> None:
+    """Show the active profile, or make NAME the active one (in params.yaml)."""
+    home = Workspace.current()
+    try:
+        if name:
+            select_profile(home.params, name)
+        click.echo(load_params(home.params).profile)
+    except PipelineError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@click.option("--profile", "name", help=f"One of {', '.join(PROFILES)}; chosen by what can be reached where absent.")
+def run(name: str | None) -> None:
+    """Run the whole graph: archive, table, splits, models, reports, leaderboard."""
+    home = Workspace.current()
+    try:
+        select_profile(home.params, name or _reachable_profile(home))
+        params = load_params(home.params)
+    except PipelineError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"profile {params.profile}: running the job `pipeline`; log in {home.data / 'pipeline.log'}")
+    started = time.monotonic()
+    if status := _execute(home, home.data / "pipeline.log"):
+        raise click.ClickException(f"the run failed with exit status {status}; the message is above, the whole log in data/pipeline.log")
+    click.echo(_summary(home, params, time.monotonic() - started))
+
+
+def _reachable_profile(home: Workspace) -> str:
+    """`quick` when the archive can be had, else `smoke`, saying so. No other door chooses."""
+    quick = load_params(home.params).model_copy(update={"profile": "quick"})
+    source = quick.source()
+    if source_reachable(source, home.archive):
+        return "quick"
+    click.echo(
+        f"The CIFAR-100 archive cannot be reached at {source.url}, so this runs the `smoke` profile on generated images; "
+        "set CIFAR_ARCHIVE (and CIFAR_ARCHIVE_SHA256) to a copy for the real one."
+    )
+    return "smoke"
+
+
+def _execute(home: Workspace, log: Path) -> int:
+    """Run the job, its whole output into `log`, progress and failures onto the terminal."""
+    environment = {**os.environ, "DAGSTER_HOME": str(home.dagster_home), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "cifar_pipeline.definitions", "-j", "pipeline"]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
+            command, cwd=home.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process,
+    ):
+        assert process.stdout is not None
+        failing = False
+        for line in process.stdout:
+            file.write(line)
+            file.flush()
+            if line.startswith("20") and " - dagster - " in line:
+                failing = " - ERROR - " in line
+                message = line.split(" - ", 5)[-1].strip()
+                if failing or "STEP_START" in line or "STEP_SUCCESS" in line:
+                    click.echo(message)
+            elif line.startswith(("epoch ", "archive:")) or (failing and line.strip() and "Traceback" not in line):
+                click.echo("  " + line.rstrip())
+    return process.returncode
+
+
+def _summary(home: Workspace, params: Params, seconds: float) -> str:
+    lines = [f"done in {seconds / 60:.1f} min"]
+    for name in params.recipes:
+        metrics = json.loads((home.report(name) / "metrics.json").read_text())
+        low, high = 100 * metrics["top1_low"], 100 * metrics["top1_high"]
+        lines.append(
+            f"  {name:18} top-1 {metrics['top1']:6.2%} ({low:.2f} to {high:.2f})  top-5 {metrics['top5']:6.2%}  "
+            f"superclass {metrics['coarse_top1']:6.2%}  n {metrics['n']:,}  {home.report(name) / 'index.html'}"
+        )
+    return "\n".join([*lines, f"  leaderboard        {home.leaderboard / 'index.html'}"])

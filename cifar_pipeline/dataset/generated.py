@@ -1,0 +1,132 @@
+"""A generated stand-in for CIFAR-100 in upstream's exact archive format: 100 learnable classes in 20 superclasses.
+
+For the `smoke` profile, tests and CI. Nothing here is ever used in place of a failed download.
+"""
+
+import gzip
+import io
+import pickle
+import tarfile
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from cifar_pipeline.artifacts import replacing_file
+
+COARSE = 20
+FINE_PER_COARSE = 5
+SIZE = 32
+
+
+# The one in Python: the C pickler cannot be told how to write bytes.
+_PythonPickler: Any = pickle._Pickler  # type: ignore[attr-defined]
+
+
+class _Legacy(_PythonPickler):
+    """Writes protocol 2 as Python 2 and numpy 1 did, so that what reads upstream's files is what reads these."""
+
+    dispatch = _PythonPickler.dispatch.copy()
+
+    def save_bytes(self, value: bytes) -> None:
+        short = len(value) < 256
+        size = len(value).to_bytes(1 if short else 4, "little")
+        self.write((pickle.SHORT_BINSTRING if short else pickle.BINSTRING) + size + value)
+        self.memoize(value)
+
+    dispatch[bytes] = save_bytes
+
+    def reducer_override(self, value: Any) -> Any:
+        match value:
+            case np.ndarray():
+                state = (1, value.shape, value.dtype, False, value.tobytes())
+                return _reconstruct, (np.ndarray, (0,), b"b"), state
+            case np.dtype():
+                return np.dtype, (value.str[1:].encode(), 0, 1), (3, b"|", None, None, None, -1, -1, 0)
+        return NotImplemented
+
+    def save_global(self, value: Any, name: str | None = None) -> None:
+        names = {_reconstruct: b"numpy.core.multiarray\n_reconstruct\n", np.ndarray: b"numpy\nndarray\n", np.dtype: b"numpy\ndtype\n"}
+        self.write(pickle.GLOBAL + names[value])
+        self.memoize(value)
+
+    dispatch[type] = save_global
+    dispatch[type(lambda: None)] = save_global
+
+
+def _reconstruct() -> None:
+    """Stands for numpy's function of that name while a pickle is written."""
+
+
+def legacy_pickle(value: Any) -> bytes:
+    """`value` (dicts, lists, bytes, ints, uint8 arrays) as a Python 2 protocol-2 pickle."""
+    buffer = io.BytesIO()
+    _Legacy(buffer, protocol=2).dump(value)
+    return buffer.getvalue()
+
+
+def class_names() -> tuple[list[str], list[str]]:
+    """(100 fine names, 20 coarse names); fine class `f` belongs to coarse class `f % 20`, so the hierarchy is not trivial."""
+    fine = [f"generated_{label:02d}" for label in range(COARSE * FINE_PER_COARSE)]
+    return fine, [f"generated_group_{label:02d}" for label in range(COARSE)]
+
+
+def images(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(N, 32, 32, 3) uint8: stripes whose two colours tell the superclass, and whose direction the class within it."""
+    coarse, member = labels % COARSE, labels // COARSE
+    angle = np.pi * member / FINE_PER_COARSE + rng.normal(0, 0.05, len(labels))
+    phase = rng.uniform(0, 2 * np.pi, len(labels))
+    grid = np.linspace(-1, 1, SIZE)
+    wave = np.cos(angle)[:, None, None] * grid[:, None] + np.sin(angle)[:, None, None] * grid
+    stripes = (0.5 + 0.5 * np.sin(9 * wave + phase[:, None, None]))[..., None]
+    light, dark = _colour(coarse // 4, 5)[:, None, None], 0.5 * _colour(coarse % 4, 4)[:, None, None]
+    pixels = stripes * light + (1 - stripes) * dark + rng.normal(0, 0.03, (len(labels), SIZE, SIZE, 3))
+    return cast(np.ndarray, (pixels.clip(0, 1) * 255).astype(np.uint8))
+
+
+def _colour(index: np.ndarray, count: int) -> np.ndarray:
+    """(N, 3) one of `count` hues, evenly spaced."""
+    hue = 2 * np.pi * index[:, None] / count + np.array([0, 2 * np.pi / 3, 4 * np.pi / 3])
+    return cast(np.ndarray, 0.5 + 0.45 * np.cos(hue))
+
+
+def members(train_per_class: int, test_per_class: int, seed: int) -> dict[str, dict[bytes, Any]]:
+    """The content of the archive's members `train`, `test` and `meta`, before pickling."""
+    rng = np.random.default_rng(seed)
+    fine_names, coarse_names = class_names()
+    content: dict[str, dict[bytes, Any]] = {
+        "meta": {
+            b"fine_label_names": [name.encode() for name in fine_names],
+            b"coarse_label_names": [name.encode() for name in coarse_names],
+        }
+    }
+    for split, per_class in (("train", train_per_class), ("test", test_per_class)):
+        fine = rng.permutation(np.repeat(np.arange(COARSE * FINE_PER_COARSE), per_class))
+        content[split] = {
+            b"filenames": [f"{fine_names[label]}_s_{row:06d}.png".encode() for row, label in enumerate(fine)],
+            b"batch_label": b"generated " + split.encode(),
+            b"fine_labels": [int(label) for label in fine],
+            b"coarse_labels": [int(label) % COARSE for label in fine],
+            b"data": images(fine, rng).transpose(0, 3, 1, 2).reshape(len(fine), -1),
+        }
+    return content
+
+
+def write_archive(target: Path, pickles: dict[str, bytes]) -> None:
+    """Pack pickled members into `target` as upstream lays them out, the same bytes for the same members."""
+    with (
+        replacing_file(target) as temporary,
+        temporary.open("wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped,  # a time stamp would change the checksum
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.GNU_FORMAT) as archive,
+    ):
+        for name, content in {"file.txt~": b"", **pickles}.items():
+            info = tarfile.TarInfo(f"cifar-100-python/{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+def generate_archive(target: Path, *, train_per_class: int, test_per_class: int, seed: int) -> None:
+    """Write a generated archive to `target`; the same arguments give the same bytes."""
+    content = members(train_per_class, test_per_class, seed)
+    write_archive(target, {name: legacy_pickle(member) for name, member in content.items()})

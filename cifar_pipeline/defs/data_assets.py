@@ -1,0 +1,96 @@
+"""The data assets: archive, table, splits. Bodies only call the library; anything heavy is imported inside them."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from cifar_pipeline.defs.resources import Pipeline, check_specs, code_version, finished
+from cifar_pipeline.defs.stages import Stage
+from cifar_pipeline.recipes import Params
+
+OWNERS = ["team:data"]
+TABLE_CHECKS = ("counts", "label_ranges", "hierarchy", "class_balance", "pixel_statistics")
+SPLIT_CHECKS = ("no_row_in_two_splits", "test_is_upstream_test", "stratified", "same_archive", "identical_across_splits")
+
+
+def build_data_assets(stages: Mapping[tuple[str, ...], Stage], params: Params) -> list[dg.AssetsDefinition]:
+    """archive → table → splits."""
+    archive_stage, table_stage, splits_stage = (stages[key,] for key in ("archive", "table", "splits"))
+
+    @dg.asset(
+        name="archive",
+        group_name="data",
+        kinds={"file"},
+        owners=OWNERS,
+        code_version=code_version(archive_stage, params),
+        check_specs=check_specs(archive_stage, "readable"),
+        description="cifar-100-python.tar.gz as upstream publishes it, its checksum verified (generated under `smoke`).",
+    )
+    def archive(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
+        from cifar_pipeline.artifacts import file_digest
+        from cifar_pipeline.dataset.archive import GZIP_MAGIC, obtain_archive
+        from cifar_pipeline.dataset.validation import Check
+
+        with pipeline.step(context) as (home, active):
+            written = obtain_archive(active.source(), home.archive)
+            with home.archive.open("rb") as file:
+                readable = Check("readable", file.read(2) == GZIP_MAGIC, {"bytes": home.archive.stat().st_size})
+        metadata = {
+            "source": active.source().url or "generated",
+            "sha256": file_digest(home.archive, "sha256"),
+            "bytes": home.archive.stat().st_size,
+            "fetched": written,
+            "profile": active.profile,
+        }
+        return finished(archive_stage, [readable], metadata)
+
+    @dg.asset(
+        name="table",
+        deps=[archive],
+        group_name="data",
+        kinds={"parquet", "pyarrow"},
+        owners=OWNERS,
+        code_version=code_version(table_stage, params),
+        check_specs=check_specs(table_stage, *TABLE_CHECKS),
+        description="One row an image: id, upstream split, file name, fine and coarse label with names, 3,072 bytes of pixels.",
+    )
+    def table(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
+        from cifar_pipeline.dataset.table import build_table, read_table, write_table
+        from cifar_pipeline.dataset.validation import check_table
+
+        with pipeline.step(context) as (home, active):
+            write_table(build_table(home.archive), home.table)
+            content = read_table(home.table)
+            checks = check_table(content, active.source())
+        columns = [dg.TableColumn(field.name, str(field.type)) for field in content.schema]
+        metadata = {
+            "dagster/row_count": content.num_rows,
+            "dagster/column_schema": dg.TableSchema(columns),
+            "bytes": home.table.stat().st_size,
+        }
+        return finished(table_stage, checks, metadata)
+
+    @dg.asset(
+        name="splits",
+        deps=[table],
+        group_name="data",
+        kinds={"parquet", "scikitlearn"},
+        owners=OWNERS,
+        code_version=code_version(splits_stage, params),
+        check_specs=check_specs(splits_stage, *SPLIT_CHECKS),
+        description="Row id and split: upstream's test images, and its training images divided 80/20, stratified by fine class.",
+    )
+    def splits(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
+        from cifar_pipeline.dataset.splits import build_splits, write_splits
+        from cifar_pipeline.dataset.table import read_table
+        from cifar_pipeline.dataset.validation import check_splits
+
+        with pipeline.step(context) as (home, active):
+            content = read_table(home.table)
+            write_splits(build_splits(content, active.splits), home.splits)
+            membership = read_table(home.splits)
+            checks = check_splits(content, membership, active.splits)
+        sizes = next(check.details for check in checks if check.name == "no_row_in_two_splits")
+        return finished(splits_stage, checks, {"dagster/row_count": membership.num_rows, **sizes})
+
+    return [archive, table, splits]

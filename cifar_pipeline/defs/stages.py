@@ -1,0 +1,74 @@
+"""One list of what there is to make: the asset graph is built from it, and a test holds dvc.yaml against it.
+
+No dagster and no I/O here: a stage is data.
+"""
+
+from dataclasses import dataclass
+
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.recipes import Params
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An asset and the DVC stage that makes it. Paths are relative to the workspace, as dvc.yaml has them."""
+
+    key: tuple[str, ...]
+    """The asset's key; `@` joins it to the DVC stage's name, `_` to the Dagster job's."""
+    deps: tuple[tuple[str, ...], ...]
+    """Keys of the stages whose outputs this one reads."""
+    outputs: tuple[str, ...]
+    params: tuple[str, ...]
+    """The keys of params.yaml that this stage reads, and no others."""
+    code: tuple[str, ...]
+    """Folders whose content decides what the stage makes."""
+
+    @property
+    def name(self) -> str:
+        return "@".join(self.key)
+
+    @property
+    def job(self) -> str:
+        return "_".join(self.key) + "_job"
+
+
+def build_stages(params: Params) -> dict[tuple[str, ...], Stage]:
+    """Every stage by its key, in the order in which they run."""
+    home = Workspace.current()
+
+    def path(artefact: object) -> str:
+        return str(artefact).removeprefix(f"{home.root}/")
+
+    profile = params.profile
+    stages = [
+        Stage(("archive",), (), (path(home.archive),), (f"profiles.{profile}.source", "sources"), ("cifar_pipeline/dataset",)),
+        Stage(("table",), (("archive",),), (path(home.table),), (), ("cifar_pipeline/dataset",)),
+        Stage(("splits",), (("table",),), (path(home.splits),), ("splits",), ("cifar_pipeline/dataset",)),
+    ]
+    reports = []
+    for name in params.recipes:
+        recipe = tuple(f"recipes.{name}.{part}" for part in dict.fromkeys(("seed", profile)))
+        model, predictions, report = ("model", name), ("predictions", name), ("report", name)
+        training = tuple(f"cifar_pipeline/{package}" for package in ("inputs", "models", "training"))
+        stages += [
+            Stage(model, (("table",), ("splits",)), (path(home.model(name)),), recipe, training),
+            Stage(predictions, (model, ("table",), ("splits",)), (path(home.predictions(name)),), (), ("cifar_pipeline/inputs",)),
+            Stage(report, (predictions, model, ("table",)), _report_files(path(home.report(name))), (), ("cifar_pipeline/evaluation",)),
+        ]
+        reports += [report, model]
+    stages.append(Stage(("leaderboard",), tuple(reports), (path(home.leaderboard),), (), ("cifar_pipeline/evaluation",)))
+    return {stage.key: stage for stage in stages}
+
+
+def _report_files(folder: str) -> tuple[str, ...]:
+    # One by one, because DVC must know which of them are metrics and which are plots.
+    names = (
+        "index.html",
+        "classification_report.csv",
+        "confusion_fine.csv",
+        "confusion_coarse.csv",
+        "metrics.json",
+        "history.csv",
+        "plots",
+    )
+    return tuple(f"{folder}/{name}" for name in names)

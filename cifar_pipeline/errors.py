@@ -1,0 +1,5 @@
+"""The one exception a user can cause. Its message says what was found, what was expected and how to repair it."""
+
+
+class PipelineError(Exception):
+    """A bad input, setting or environment; shown to the user as its message alone, without a traceback."""

@@ -1,0 +1,38 @@
+"""Predicted probabilities of the test split: the one place that reads it, and the one evaluation module that needs Keras."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cifar_pipeline.artifacts import replacing_file
+from cifar_pipeline.inputs.batches import Batches, load_images
+from cifar_pipeline.training.saved import load_model
+
+BATCH = 250
+
+
+def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
+    """(row_id, fine_label, probabilities[100]) of every test image, in row order.
+
+    Raises: PipelineError when an input is missing or they do not belong together.
+    """
+    images = load_images(table, splits, "test")
+    logits = load_model(model).predict(Batches(images, BATCH), verbose=0)
+    probabilities = np.asarray(keras.ops.softmax(logits), np.float32)
+    flat = pa.array(probabilities.ravel())
+    return pa.table(
+        {
+            "row_id": pa.array(images.row_id.astype(np.int32)),
+            "fine_label": pa.array(images.fine_label.astype(np.uint8)),
+            "probabilities": pa.FixedSizeListArray.from_arrays(flat, probabilities.shape[1]),
+        }
+    )
+
+
+def write_predictions(predictions: pa.Table, target: Path) -> None:
+    """Write Parquet; the same predictions give the same bytes."""
+    with replacing_file(target) as temporary:
+        pq.write_table(predictions, temporary)

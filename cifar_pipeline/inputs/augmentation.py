@@ -1,0 +1,49 @@
+"""Random transforms of training images: the one module that knows albumentations."""
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from cifar_pipeline.recipes import Augmentation
+
+# One thread an image: OpenCV's own pool costs more than it gives at 32 pixels, and fights with the network for cores.
+cv2.setNumThreads(1)
+
+
+class Augmenter:
+    """Applies a recipe's augmentation to batches, each determined by its own seed.
+
+    Args:
+        resize: resize to this many pixels first (bicubic), for recipes that augment after resizing.
+    """
+
+    def __init__(self, settings: Augmentation, resize: int | None = None) -> None:
+        transforms: list[A.BasicTransform] = []
+        if resize:
+            transforms.append(A.Resize(resize, resize, interpolation=cv2.INTER_CUBIC))
+        if settings.shear or settings.zoom or settings.shift_x or settings.shift_y:
+            transforms.append(
+                A.Affine(
+                    shear={"x": (-settings.shear, settings.shear), "y": (0.0, 0.0)},
+                    scale=(1 - settings.zoom, 1 + settings.zoom),
+                    translate_percent={"x": (-settings.shift_x, settings.shift_x), "y": (-settings.shift_y, settings.shift_y)},
+                    border_mode=cv2.BORDER_REFLECT_101,
+                    p=1.0,
+                )
+            )
+        for probability, transform in (
+            (settings.horizontal_flip, A.HorizontalFlip),
+            (settings.vertical_flip, A.VerticalFlip),
+            (settings.grid_distortion, A.GridDistortion),
+            (settings.elastic, A.ElasticTransform),
+        ):
+            if probability:
+                transforms.append(transform(p=probability))
+        self._compose = A.Compose(transforms, seed=0) if transforms else None
+
+    def __call__(self, images: np.ndarray, seed: int) -> np.ndarray:
+        """Augment (N, H, W, 3) uint8; the same images and seed give the same result."""
+        if self._compose is None:
+            return images
+        self._compose.set_random_seed(seed)
+        return np.stack([self._compose(image=image)["image"] for image in images])

@@ -1,0 +1,25 @@
+"""The nine-layer CNN of the reports (K1): six convolutions in three blocks, then three dense layers."""
+
+from typing import Any
+
+from keras import layers
+
+from cifar_pipeline.recipes import Architecture
+
+
+def cnn9_features(x: Any, architecture: Architecture, channel_mean: tuple[float, float, float]) -> Any:
+    """Symbolic pixels 0..255 (N, H, W, 3) to features (N, units), centred per channel as the paper's generator did.
+
+    With the default widths and 32×32 pixels, and 100 outputs behind it, the network has 13,870,484 parameters.
+    """
+    activated: dict[str, Any] = {"activation": "relu", "kernel_initializer": architecture.initializer}
+    x = layers.Rescaling(1 / 255, offset=[-mean for mean in channel_mean], name="centre")(x)
+    for block, (filters, dropout) in enumerate(zip(architecture.filters, architecture.block_dropout, strict=True), start=1):
+        for part in "ab":
+            x = layers.Conv2D(filters, 3, padding="same", **activated, name=f"conv{block}{part}")(x)
+        x = layers.MaxPooling2D(2, name=f"pool{block}")(x)
+        x = layers.Dropout(dropout, name=f"drop{block}")(x)
+    x = layers.Flatten(name="flatten")(x)
+    x = layers.Dense(architecture.units, **activated, name="dense1")(x)
+    x = layers.Dropout(architecture.dropout, name="drop_dense1")(x)
+    return layers.Dense(architecture.units, **activated, name="dense2")(x)

@@ -1,0 +1,58 @@
+"""Where every artefact lives, relative to one workspace root. No I/O happens here."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that holds `params.yaml`, `dvc.yaml` and `data/`."""
+
+    root: Path
+
+    @classmethod
+    def current(cls) -> "Workspace":
+        """`$CIFAR_ROOT` where it is set (tests, several workspaces beside one checkout), else the checkout itself."""
+        return cls(Path(os.environ.get("CIFAR_ROOT") or Path(__file__).parents[1]).resolve())
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.root / "dagster_home"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def archive(self) -> Path:
+        return self.data / "raw" / "cifar-100-python.tar.gz"
+
+    @property
+    def table(self) -> Path:
+        return self.data / "table" / "cifar100.parquet"
+
+    @property
+    def splits(self) -> Path:
+        return self.data / "splits" / "splits.parquet"
+
+    @property
+    def leaderboard(self) -> Path:
+        return self.data / "leaderboard"
+
+    def model(self, recipe: str) -> Path:
+        return self.data / "models" / recipe
+
+    def checkpoints(self, recipe: str) -> Path:
+        """Neither in DVC nor in git: `dvc repro` deletes a stage's outputs before it runs the stage."""
+        return self.data / "checkpoints" / recipe
+
+    def predictions(self, recipe: str) -> Path:
+        return self.data / "predictions" / f"{recipe}.parquet"
+
+    def report(self, recipe: str) -> Path:
+        return self.data / "reports" / recipe

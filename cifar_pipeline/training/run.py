@@ -1,0 +1,68 @@
+"""From a workspace and a recipe's name to a saved, checked model with its provenance."""
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cifar_pipeline.artifacts import dvc_md5, file_digest, library_versions
+from cifar_pipeline.dataset.splits import archive_of
+from cifar_pipeline.dataset.table import read_table
+from cifar_pipeline.dataset.validation import Check
+from cifar_pipeline.inputs.batches import load_images
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.recipes import Params, Recipe
+from cifar_pipeline.training.fit import train
+from cifar_pipeline.training.saved import check_saved, save_training
+
+CHECKED_IMAGES = 256
+
+
+def train_and_save(
+    name: str, params: Params, home: Workspace, report: Callable[[dict[str, float], float], None]
+) -> tuple[list[Check], dict[str, Any]]:
+    """Train recipe `name` and write `data/models/<name>`.
+
+    Args:
+        report: called after each epoch with its record and the seconds left.
+
+    Returns: the checks of the saved model, and key figures.
+
+    Raises: PipelineError as `train` and `load_images` do.
+    """
+    recipe = params.recipe(name)
+    training = load_images(home.table, home.splits, "train", per_class=recipe.train_per_class, seed=recipe.seed)
+    validation = load_images(home.table, home.splits, "validation", per_class=recipe.validation_per_class, seed=recipe.seed)
+    result = train(recipe, training, validation, home.checkpoints(name), lambda record, left: report(record.row(), left))
+    summary = {
+        "parameters": result.model.count_params(),
+        "train_images": len(training),
+        "validation_images": len(validation),
+        "training_s": round(result.seconds, 1),
+        "best_epoch": result.best.epoch,
+        "val_loss": result.best.val_loss,
+        "val_accuracy": result.best.val_accuracy,
+        "device": result.device,
+    }
+    splits = read_table(home.splits)
+    provenance = {
+        **summary,
+        "recipe": recipe.model_dump(mode="json", exclude={"weights"}),
+        "profile": params.profile,
+        "generated": params.source().kind == "generated",
+        "weights": _weights(recipe),
+        "archive_sha256": archive_of(splits),
+        "inputs": {path.name: dvc_md5(path) for path in (home.table, home.splits)},
+        "versions": {"python": platform.python_version(), **library_versions()},
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+    save_training(result, provenance, home.model(name))
+    return check_saved(result, home.model(name), validation.pixels[:CHECKED_IMAGES]), summary
+
+
+def _weights(recipe: Recipe) -> dict[str, str]:
+    """What the model started from; a file by name and checksum, since its path means nothing elsewhere."""
+    if recipe.weights in ("imagenet", "none"):
+        return {"name": recipe.weights}
+    path = Path(recipe.weights).expanduser()
+    return {"name": path.name, "sha256": file_digest(path, "sha256")}

@@ -1,0 +1,55 @@
+"""A trained model on disk: one folder, whole or absent, with everything needed to say where it came from."""
+
+import csv
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from cifar_pipeline.artifacts import replacing_folder
+from cifar_pipeline.dataset.validation import Check
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.training.fit import Training
+
+MODEL, HISTORY, PROVENANCE = "model.keras", "history.csv", "provenance.json"
+
+
+def save_training(training: Training, provenance: dict[str, Any], folder: Path) -> None:
+    """Write `model.keras`, `history.csv` (a row an epoch) and `provenance.json` to `folder`, replacing it."""
+    with replacing_folder(folder) as new:
+        training.model.save(new / MODEL)
+        rows = [record.row() for record in training.history]
+        with (new / HISTORY).open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+        (new / PROVENANCE).write_text(json.dumps(provenance, indent=2, sort_keys=True) + "\n")
+
+
+def load_model(folder: Path) -> keras.Model:
+    """The saved model: uint8 (N, 32, 32, 3) to logits (N, 100).
+
+    Raises: PipelineError when it is missing or damaged.
+    """
+    path = folder / MODEL
+    if not path.is_file():
+        raise PipelineError(f"there is no trained model at {path}; materialize it first (`make run`, or `dvc pull`)")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (ValueError, OSError, zipfile.BadZipFile, KeyError) as error:
+        raise PipelineError(f"{path} is damaged or not a Keras model ({error}); materialize it again") from None
+
+
+def check_saved(training: Training, folder: Path, images: np.ndarray) -> list[Check]:
+    """Finite weights, and the file predicting on `images` what the trained model predicts (keras #20147)."""
+    saved = load_model(folder)
+    before, after = (np.asarray(model.predict(images, batch_size=64, verbose=0)) for model in (training.model, saved))
+    difference = float(np.abs(before - after).max())
+    finite = all(np.isfinite(weight).all() for weight in saved.get_weights())
+    return [
+        Check("finite_weights", bool(finite), {"parameters": saved.count_params()}),
+        Check("saved_predicts_as_trained", difference <= 1e-4, {"largest_difference": difference, "images": len(images)}),
+    ]

@@ -170,7 +170,7 @@ class Params(Settings):
 
 
 def load_params(path: Path) -> Params:
-    """Read and validate params.yaml, every recipe of the active profile included.
+    """Read and validate params.yaml, every recipe under every profile included.
 
     Raises: PipelineError naming the file, the key and what it should be.
     """
@@ -183,9 +183,11 @@ def load_params(path: Path) -> Params:
     if not isinstance(content, dict):
         raise PipelineError(f"{path} holds no settings; restore it with `git checkout params.yaml`")
     params = _validated(Params, content, path.name)
-    params.source()
-    for name in params.recipes:
-        params.recipe(name)
+    for profile in PROFILES:
+        other = params.model_copy(update={"profile": profile})
+        other.source()
+        for name in params.recipes:
+            other.recipe(name)
     return params
 
 

@@ -20,7 +20,7 @@ from cifar_pipeline.dataset.generated import generate_archive
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.recipes import Source
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16
 ATTEMPTS = 5
 REPAIR = "Set CIFAR_ARCHIVE to a mirror, a file:// address or a path, and CIFAR_ARCHIVE_SHA256 to its checksum."
 GZIP_MAGIC = b"\x1f\x8b"

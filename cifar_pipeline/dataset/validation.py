@@ -34,10 +34,11 @@ def check_table(table: pa.Table, source: Source) -> list[Check]:
     balanced = all((per_class[name] == expected[name] // FINE).all() for name in per_class)
     pairs = np.unique(np.stack([fine, coarse], axis=1), axis=0)
     sizes = np.bincount(pairs[:, 1], minlength=COARSE)
+    hierarchical = len(pairs) == len(np.unique(pairs[:, 0])) == FINE and bool((sizes == FINE // COARSE).all())
     return [
         Check("counts", rows == expected and unique_rows, {"rows": rows, "expected": expected}),
         Check("label_ranges", int(fine.max()) == FINE - 1 and int(coarse.max()) == COARSE - 1, {"fine": int(fine.max()) + 1}),
-        Check("hierarchy", len(pairs) == FINE and bool((sizes == FINE // COARSE).all()), {"fine_per_coarse": sizes.tolist()}),
+        Check("hierarchy", hierarchical, {"fine_per_coarse": sizes.tolist()}),
         Check("class_balance", balanced, {name: f"{counts.min()}..{counts.max()}" for name, counts in per_class.items()}),
         _pixel_statistics(pixels(table)[train], source),
     ]

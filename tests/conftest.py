@@ -1,0 +1,70 @@
+"""Small real artefacts that the tests generate: an archive in upstream's pickle format, and what follows from it."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cifar_pipeline.dataset.generated import legacy_pickle, members, write_archive
+from cifar_pipeline.dataset.splits import build_splits, write_splits
+from cifar_pipeline.dataset.table import build_table, write_table
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.recipes import Params, SplitSettings, load_params, select_profile
+
+CHECKOUT = Path(__file__).parents[1]
+TRAIN_PER_CLASS, TEST_PER_CLASS = 10, 2
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_this_machine(monkeypatch):
+    """Tests see the repository's settings, not those of whoever runs them."""
+    for name in [name for name in os.environ if name.startswith("CIFAR_") and name != "CIFAR_DVC"]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+
+
+@pytest.fixture
+def params_file(tmp_path) -> Path:
+    return Path(shutil.copy(CHECKOUT / "params.yaml", tmp_path / "params.yaml"))
+
+
+@pytest.fixture
+def smoke(params_file) -> Params:
+    select_profile(params_file, "smoke")
+    return load_params(params_file)
+
+
+@pytest.fixture(scope="session")
+def content():
+    """The members of a small archive, before pickling; tests that change them must copy."""
+    return members(TRAIN_PER_CLASS, TEST_PER_CLASS, seed=0)
+
+
+@pytest.fixture
+def make_archive(tmp_path, content):
+    """Write an archive whose members are changed by keyword: bytes replace a pickle, None leaves the member out."""
+
+    def make(**changes) -> Path:
+        pickles = {name: legacy_pickle(member) for name, member in content.items()}
+        for name, change in changes.items():
+            if change is None:
+                del pickles[name]
+            else:
+                pickles[name] = change if isinstance(change, bytes) else legacy_pickle(content[name] | change)
+        path = tmp_path / "cifar-100-python.tar.gz"
+        write_archive(path, pickles)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory, content) -> Workspace:
+    """A workspace with a small archive, its table and its splits. Read only."""
+    home = Workspace(tmp_path_factory.mktemp("prepared"))
+    write_archive(home.archive, {name: legacy_pickle(member) for name, member in content.items()})
+    table = build_table(home.archive)
+    write_table(table, home.table)
+    write_splits(build_splits(table, SplitSettings(validation_fraction=0.2, seed=123)), home.splits)
+    return home

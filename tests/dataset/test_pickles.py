@@ -1,0 +1,82 @@
+import os
+import pickle
+import pickletools
+
+import numpy as np
+import pytest
+
+from cifar_pipeline.dataset.generated import legacy_pickle
+from cifar_pipeline.dataset.pickles import read_pickle
+from cifar_pipeline.errors import PipelineError
+
+
+def test_generated_pickles_are_of_upstreams_format(content):
+    """The opcodes and names that upstream's files have, and no name that only numpy 2 or Python 3 knows."""
+    used = {op.name: arg for op, arg, _ in pickletools.genops(legacy_pickle(content["test"]))}
+    names = {arg for op, arg, _ in pickletools.genops(legacy_pickle(content["test"])) if op.name == "GLOBAL"}
+    assert names == {"numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"}
+    assert {"SHORT_BINSTRING", "BINSTRING", "REDUCE", "BUILD"} <= set(used)
+    assert not {"BINUNICODE", "SHORT_BINBYTES", "STACK_GLOBAL"} & set(used)
+
+
+def test_generated_pickles_are_read_by_pythons_own_unpickler(content):
+    loaded = pickle.loads(legacy_pickle(content["test"]), encoding="bytes")
+    assert np.array_equal(loaded[b"data"], content["test"][b"data"])
+    assert loaded[b"fine_labels"] == content["test"][b"fine_labels"]
+
+
+def test_reads_what_was_written(content):
+    loaded = read_pickle(legacy_pickle(content["train"]), "train")
+    assert np.array_equal(loaded["data"], content["train"][b"data"])
+    assert loaded["fine_labels"] == content["train"][b"fine_labels"]
+    assert loaded["filenames"] == [name.decode() for name in content["train"][b"filenames"]]
+
+
+class Command:
+    """A pickle of it runs a command when it is loaded by a trusting reader."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_pickle_that_would_run_a_command_does_not(tmp_path, protocol):
+    victim = tmp_path / "victim"
+    with pytest.raises(PipelineError, match=r"train: the pickle asks for (posix|nt)\.system.*nothing was run"):
+        read_pickle(pickle.dumps({"data": Command(victim)}, protocol), "train")
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a readable pickle"),
+        (b"\x80\x02}q\x01(U\x04data", "not a readable pickle"),
+        (b"<html>404</html>", "not a readable pickle"),
+        (pickle.dumps([1, 2], 2), "holds a list, expected a dict"),
+        (pickle.dumps({"a": (1, 2)}, 2), "holds a tuple, expected arrays"),
+        (b"\x80\x02P0\n.", "refers to an object outside itself"),
+        (b"\x80\x02X\x01\x00\x00\x00aQ.", "refers to an object outside itself"),
+    ],
+)
+def test_what_is_no_cifar_pickle_is_one_message(content, message):
+    with pytest.raises(PipelineError, match=f"train.*{message}"):
+        read_pickle(content, "train")
+
+
+def test_every_truncation_is_refused(content):
+    whole = legacy_pickle(content["meta"])
+    for size in range(len(whole) - 1):
+        with pytest.raises(PipelineError):
+            read_pickle(whole[:size], "meta")
+
+
+def test_an_array_whose_shape_and_size_disagree_is_refused():
+    """A trusting numpy would allocate what the shape says."""
+    whole = legacy_pickle({b"data": np.zeros((2, 3), np.uint8)})
+    assert b"K\x02K\x03\x86" in whole
+    with pytest.raises(PipelineError, match="shape and size disagree"):
+        read_pickle(whole.replace(b"K\x02K\x03\x86", b"K\xffK\xff\x86"), "train")

@@ -1,0 +1,101 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cifar_pipeline.dataset.splits import build_splits, split_rows, stratified_subset
+from cifar_pipeline.dataset.table import build_table, read_table
+from cifar_pipeline.dataset.validation import check_splits, check_table
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.recipes import Source, SplitSettings
+
+SETTINGS = SplitSettings(validation_fraction=0.2, seed=123)
+SOURCE = Source(kind="generated", train_per_class=10, test_per_class=2)
+
+
+def failing(checks):
+    return {check.name for check in checks if not check.passed}
+
+
+def replaced(table, column, values):
+    index = table.schema.get_field_index(column)
+    return table.set_column(index, table.schema.field(column), pa.array(values, table.schema.field(column).type))
+
+
+def test_sizes_and_strata(prepared):
+    table, splits = read_table(prepared.table), read_table(prepared.splits)
+    labels = table["fine_label"].to_numpy()
+    for split, per_class in (("train", 8), ("validation", 2), ("test", 2)):
+        assert (np.bincount(labels[split_rows(splits, split)], minlength=100) == per_class).all()
+    assert failing(check_table(table, SOURCE)) == set()
+    assert failing(check_splits(table, splits, SETTINGS)) == set()
+
+
+def test_the_seed_decides(prepared):
+    table = read_table(prepared.table)
+    other = SplitSettings(validation_fraction=0.2, seed=124)
+    assert build_splits(table, SETTINGS).equals(build_splits(table, SETTINGS))
+    assert not build_splits(table, SETTINGS).equals(build_splits(table, other))
+
+
+def test_a_share_that_leaves_a_class_empty_is_refused(prepared):
+    with pytest.raises(PipelineError, match="validation_fraction"):
+        build_splits(read_table(prepared.table), SplitSettings(validation_fraction=0.01, seed=0))
+
+
+def test_a_row_in_two_splits_is_found(prepared):
+    table, splits = read_table(prepared.table), read_table(prepared.splits)
+    rows = splits["row_id"].to_numpy().copy()
+    rows[0] = rows[1]
+    assert "no_row_in_two_splits" in failing(check_splits(table, replaced(splits, "row_id", rows), SETTINGS))
+
+
+def test_a_test_row_in_training_is_found(prepared):
+    table, splits = read_table(prepared.table), read_table(prepared.splits)
+    names = splits["split"].to_pylist()
+    names[-1] = "train"
+    changed = pa.table({"row_id": splits["row_id"], "split": pa.array(names)}).replace_schema_metadata(splits.schema.metadata)
+    assert {"test_is_upstream_test"} <= failing(check_splits(table, changed, SETTINGS))
+
+
+def test_identical_images_across_splits_are_counted(make_archive, content):
+    """One test image copied from training under another label, one under its own."""
+    data = content["test"][b"data"].copy()
+    train = content["train"]
+    own = train[b"fine_labels"].index(content["test"][b"fine_labels"][0])
+    other = next(row for row, label in enumerate(train[b"fine_labels"]) if label != content["test"][b"fine_labels"][1])
+    data[0], data[1] = train[b"data"][own], train[b"data"][other]
+    table = build_table(make_archive(test={b"data": data}))
+    check = next(check for check in check_splits(table, build_splits(table, SETTINGS), SETTINGS) if check.name == "identical_across_splits")
+    assert not check.passed
+    assert check.details["test_images_in_training"] == 2
+    assert check.details["of_these_under_another_label"] == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "check"),
+    [
+        ("fine_label", lambda values: np.where(values == 99, 98, values), {"label_ranges", "class_balance", "hierarchy"}),
+        ("coarse_label", lambda values: np.where(np.arange(len(values)) == 0, (values + 1) % 20, values), {"hierarchy"}),
+        ("row_id", lambda values: np.where(values == 5, 6, values), {"counts"}),
+    ],
+)
+def test_a_wrong_table_is_found(prepared, column, change, check):
+    table = read_table(prepared.table)
+    assert failing(check_table(replaced(table, column, change(table[column].to_numpy())), SOURCE)) == check
+
+
+def test_wrong_counts_and_pixels_are_found(prepared):
+    table = read_table(prepared.table)
+    wrong = SOURCE.model_copy(update={"train_per_class": 11, "channel_mean": (0.5, 0.4, 0.4), "channel_std": (0.2, 0.2, 0.2)})
+    assert failing(check_table(table, wrong)) == {"counts", "class_balance", "pixel_statistics"}
+
+
+def test_a_subset_is_stratified_and_seeded():
+    labels = np.repeat(np.arange(100), 8)
+    rows = np.arange(800) + 1000
+    subset = stratified_subset(rows, labels, 3, seed=1)
+    assert (np.bincount(labels[subset - 1000]) == 3).all()
+    assert np.array_equal(subset, stratified_subset(rows, labels, 3, seed=1))
+    assert not np.array_equal(subset, stratified_subset(rows, labels, 3, seed=2))
+    with pytest.raises(PipelineError, match="asks for 9 images a class, class 0 has 8"):
+        stratified_subset(rows, labels, 9, seed=1)

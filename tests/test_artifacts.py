@@ -1,0 +1,54 @@
+import hashlib
+
+import pytest
+
+from cifar_pipeline.artifacts import dvc_md5, replacing_file, replacing_folder, write_json
+
+
+class Interrupted(Exception):
+    pass
+
+
+def fail_inside(manager, write):
+    with pytest.raises(Interrupted), manager as new:
+        write(new)
+        raise Interrupted
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "artefact.txt"
+    fail_inside(replacing_file(target), lambda new: new.write_text("half"))
+    assert list(tmp_path.iterdir()) == []
+    with replacing_file(target) as new:
+        new.write_text("whole")
+    fail_inside(replacing_file(target), lambda new: new.write_text("half"))
+    assert [path.name for path in tmp_path.iterdir()] == ["artefact.txt"]
+    assert target.read_text() == "whole"
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "model"
+    with replacing_folder(target) as new:
+        (new / "a").write_text("old")
+        (new / "b").write_text("old")
+    fail_inside(replacing_folder(target), lambda new: (new / "a").write_text("half"))
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "old", "b": "old"}
+    with replacing_folder(target) as new:
+        (new / "a").write_text("new")
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_hard_link_of_the_old_file_keeps_its_content(tmp_path):
+    """As DVC's cache may hold one."""
+    target, cache = tmp_path / "metrics.json", tmp_path / "cache"
+    write_json(target, {"top1": 0.1})
+    cache.hardlink_to(target)
+    before = cache.read_bytes()
+    write_json(target, {"top1": 0.2})
+    assert cache.read_bytes() == before != target.read_bytes()
+
+
+def test_md5_of_a_file(tmp_path):
+    (tmp_path / "f").write_bytes(b"cifar")
+    assert dvc_md5(tmp_path / "f") == hashlib.md5(b"cifar").hexdigest()

@@ -1,0 +1,77 @@
+import pytest
+import yaml
+
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.recipes import PROFILES, load_params, select_profile
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_of_the_repository_validates(params_file, profile):
+    select_profile(params_file, profile)
+    params = load_params(params_file)
+    assert params.profile == profile
+    assert {"cnn9", "efficientnet_b0"} <= set(params.recipes)
+
+
+def test_seed_recipes_are_the_papers(params_file):
+    select_profile(params_file, "seed")
+    params = load_params(params_file)
+    k1, k2 = params.recipe("cnn9"), params.recipe("efficientnet_b0")
+    assert (k1.optimizer.name, k1.optimizer.learning_rate, k1.batch_size, k1.epochs, k1.early_stopping) == ("adam", 1e-4, 64, 100, 20)
+    assert (k1.augmentation.shear, k1.augmentation.zoom, k1.augmentation.shift_x, k1.augmentation.horizontal_flip) == (0.2, 0.2, 0.1, 0.5)
+    assert (k2.optimizer.name, k2.optimizer.learning_rate, k2.batch_size, k2.epochs, k2.early_stopping) == ("adam", 1e-4, 8, 15, 10)
+    assert (k2.image_size, k2.interpolation, k2.weights, k2.augmentation.order) == (224, "bicubic", "imagenet", "resized")
+    assert k2.plateau is not None
+    assert (k2.plateau.patience, k2.plateau.factor, k2.plateau.minimum) == (5, 0.5, 1e-6)
+    assert (params.splits.validation_fraction, params.splits.seed) == (0.2, 123)
+
+
+def changed(path, change):
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(yaml.safe_dump(content))
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_name(params_file):
+    changed(params_file, lambda content: content["recipes"]["cnn9"]["seed"].update(batch_sise=64))
+    with pytest.raises(PipelineError, match=r"batch_sise: no such key \(did you mean 'batch_size'\?\)"):
+        load_params(params_file)
+
+
+def test_a_wrong_value_is_named(params_file):
+    changed(params_file, lambda content: content["recipes"]["cnn9"]["seed"].update(epochs=0))
+    with pytest.raises(PipelineError, match=r"epochs: .*greater than or equal to 1 \(found 0\)"):
+        load_params(params_file)
+
+
+def test_a_missing_profile_of_a_recipe_is_named(params_file):
+    changed(params_file, lambda content: content["recipes"]["cnn9"].pop("quick"))
+    with pytest.raises(PipelineError, match=r"recipe 'cnn9' has no \['quick'\]"):
+        load_params(params_file)
+
+
+@pytest.mark.parametrize("content", ["", "profile: [", "- a list"])
+def test_a_file_that_holds_no_settings_is_one_message(params_file, content):
+    params_file.write_text(content)
+    with pytest.raises(PipelineError, match=r"params\.yaml"):
+        load_params(params_file)
+
+
+def test_selecting_a_profile_changes_one_line(params_file):
+    before = params_file.read_text()
+    assert select_profile(params_file, "smoke")
+    assert not select_profile(params_file, "smoke")
+    assert params_file.read_text() == before.replace("profile: quick", "profile: smoke", 1)
+    with pytest.raises(PipelineError, match="did you mean 'smoke'"):
+        select_profile(params_file, "smok")
+
+
+def test_environment_replaces_address_and_weights(params_file, monkeypatch):
+    monkeypatch.setenv("CIFAR_ARCHIVE", "/mirror/archive.tar.gz")
+    monkeypatch.setenv("CIFAR_ARCHIVE_SHA256", "abc")
+    monkeypatch.setenv("CIFAR_WEIGHTS_EFFICIENTNET_B0", "/weights.h5")
+    monkeypatch.setenv("CIFAR_WEIGHTS_CNN9", "/never.h5")
+    params = load_params(params_file)
+    assert (params.source().url, params.source().sha256) == ("/mirror/archive.tar.gz", "abc")
+    assert params.recipe("efficientnet_b0").weights == "/weights.h5"
+    assert params.recipe("cnn9").weights == "none"  # it asked for none

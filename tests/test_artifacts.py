@@ -10,9 +10,13 @@ class Interrupted(Exception):
 
 
 def fail_inside(manager, write):
-    with pytest.raises(Interrupted), manager as new:
-        write(new)
-        raise Interrupted
+    def interrupted():
+        with manager as new:
+            write(new)
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        interrupted()
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):

@@ -5,6 +5,7 @@ file into `weights=None` see wrongly scaled pixels (tensorflow #49930, #62193). 
 is multiplied by the standard deviations instead, which is the same arithmetic.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,14 @@ def _backbone(size: int, weights: str) -> keras.Model:
     if not path.is_file():
         raise PipelineError(f"there are no pretrained weights at {path}; correct `weights` in params.yaml or fetch the file")
     try:
-        model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+        with warnings.catch_warnings():
+            # Keras only warns about parts that a file lacks, and leaves them random.
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(path)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
         raise PipelineError(f"{path} does not hold EfficientNet-B0's weights in Keras' layout: {error}") from None
-    normalization = model.get_layer("normalization")
+    # By type: its name counts up with every model built in the process.
+    (normalization,) = (layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
     mean, variance, *rest = normalization.get_weights()
     normalization.set_weights([mean, variance * np.array(IMAGENET_STD, variance.dtype).reshape(variance.shape), *rest])
     normalization.finalize_state()

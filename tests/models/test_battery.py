@@ -1,0 +1,145 @@
+"""What every model passes, in its `smoke` form."""
+
+import keras
+import numpy as np
+import pytest
+
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.inputs.batches import load_images
+from cifar_pipeline.models.efficientnet import _backbone
+from cifar_pipeline.models.registry import build_classifier
+from cifar_pipeline.recipes import Recipe, load_params, select_profile
+from cifar_pipeline.training.fit import train
+from cifar_pipeline.training.saved import check_saved, load_model, save_training
+
+MEAN = (0.5, 0.5, 0.4)
+NAMES = ("cnn9", "efficientnet_b0")
+
+
+def recipe_of(params_file, name: str, profile: str = "seed", **changes) -> Recipe:
+    select_profile(params_file, profile)
+    recipe = load_params(params_file).recipe(name)
+    return Recipe.model_validate(recipe.model_dump() | changes)
+
+
+def test_the_battery_leaves_no_model_out(smoke):
+    assert set(NAMES) == set(smoke.recipes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_uint8_images_to_float32_logits(params_file, name):
+    model = build_classifier(recipe_of(params_file, name, "smoke"), MEAN).model
+    assert model.input_shape == (None, 32, 32, 3)
+    assert model.input.dtype == "uint8"
+    assert model.output_shape == (None, 100)
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    logits = model.predict(images, verbose=0)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+    assert not np.allclose(logits[0], logits[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_training_learns_and_what_is_saved_predicts_the_same(params_file, prepared, tmp_path, name):
+    recipe = recipe_of(params_file, name, "smoke", epochs=2)
+    training, validation = (load_images(prepared.table, prepared.splits, split) for split in ("train", "validation"))
+    seen = []
+    result = train(recipe, training, validation, tmp_path / "checkpoints", lambda record, left: seen.append((record, left)))
+    assert [record.epoch for record, _ in seen] == [1, 2]
+    assert seen[-1][1] == 0
+    assert result.history[1].loss < result.history[0].loss < np.log(100) + 1
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    validation_loss = float(loss(validation.fine_label, result.model.predict(validation.pixels, verbose=0)))
+    assert validation_loss == pytest.approx(result.best.val_loss, rel=1e-3)  # the best epoch's weights, and a mean over images
+    save_training(result, {"profile": "smoke"}, tmp_path / "model")
+    assert all(check.passed for check in check_saved(result, tmp_path / "model", validation.pixels[:64]))
+
+
+def test_k1_has_the_papers_parameters(params_file):
+    model = build_classifier(recipe_of(params_file, "cnn9"), MEAN).model
+    assert model.count_params() == 13_870_484
+    dropouts = [layer.rate for layer in model.get_layer("cnn9").layers if isinstance(layer, keras.layers.Dropout)]
+    assert dropouts == [0.2, 0.5, 0.5, 0.5, 0.5]
+
+
+def test_k1_is_centred_by_the_training_mean(params_file):
+    network = build_classifier(recipe_of(params_file, "cnn9"), MEAN).trainer.get_layer("cnn9")
+    centred = network.get_layer("centre")(np.full((1, 2, 2, 3), 255.0, np.float32))
+    assert np.allclose(np.asarray(centred)[0, 0, 0], 1 - np.array(MEAN))
+
+
+def test_k2_has_the_papers_trainable_parameters(params_file):
+    model = build_classifier(recipe_of(params_file, "efficientnet_b0", weights="none"), MEAN).model
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == 4_135_648
+    assert model.input_shape == (None, 32, 32, 3)
+    assert model.get_layer("efficientnet_b0").input_shape == (None, 224, 224, 3)
+
+
+def test_frozen_batch_norm_does_not_train(params_file):
+    recipe = recipe_of(params_file, "efficientnet_b0", weights="none", image_size=32, freeze_batch_norm=True)
+    names = {weight.name for weight in build_classifier(recipe, MEAN).model.trainable_weights}
+    assert "kernel" in names
+    assert not {"gamma", "beta"} & names
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory):
+    """Random weights behind ImageNet's normalisation, as Keras' own file has it."""
+    keras.utils.set_random_seed(0)
+    model = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))
+    (normalization,) = (layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
+    _, variance, count = normalization.get_weights()
+    mean, std = (np.array(values, np.float32).reshape(variance.shape) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    normalization.set_weights([mean, std**2, count])
+    path = tmp_path_factory.mktemp("weights") / "efficientnetb0_notop.weights.h5"
+    model.save_weights(path)
+    return path
+
+
+def test_weights_from_a_file_compute_what_keras_own_loading_does(weights_file, monkeypatch, tmp_path):
+    """tensorflow #49930, #62193. Only the download is replaced; Keras builds and loads its `imagenet` form itself."""
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *_, **__: str(weights_file))
+    keras_own, ours = _backbone(32, "imagenet"), _backbone(32, str(weights_file))
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
+    expected = keras_own.predict(images, verbose=0)
+    assert np.allclose(ours.predict(images, verbose=0), expected, rtol=1e-3, atol=1e-5)
+    naive = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg")
+    naive.load_weights(weights_file)
+    assert not np.allclose(naive.predict(images, verbose=0), expected, rtol=1e-2)  # the trap is real
+    ours.save(tmp_path / "m.keras")
+    reloaded = keras.models.load_model(tmp_path / "m.keras")
+    assert np.allclose(reloaded.predict(images, verbose=0), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_missing_weights_are_an_error(params_file, tmp_path):
+    recipe = recipe_of(params_file, "efficientnet_b0", image_size=32, weights=str(tmp_path / "none.h5"))
+    with pytest.raises(PipelineError, match=r"no pretrained weights at .*none\.h5"):
+        build_classifier(recipe, MEAN)
+
+
+def test_foreign_weights_are_an_error(params_file, tmp_path):
+    path = tmp_path / "other.weights.h5"
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(path)
+    with pytest.raises(PipelineError, match="does not hold EfficientNet-B0's weights"):
+        build_classifier(recipe_of(params_file, "efficientnet_b0", image_size=32, weights=str(path)), MEAN)
+    path.write_bytes(b"no hdf5")
+    with pytest.raises(PipelineError, match="does not hold EfficientNet-B0's weights"):
+        build_classifier(recipe_of(params_file, "efficientnet_b0", image_size=32, weights=str(path)), MEAN)
+
+
+def test_imagenet_weights_that_cannot_be_fetched_are_an_error(params_file, monkeypatch):
+    def unreachable(*_, **__):
+        raise Exception("URL fetch failure")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", unreachable)
+    with pytest.raises(PipelineError, match="cannot be fetched.*CIFAR_WEIGHTS_EFFICIENTNET_B0"):
+        build_classifier(recipe_of(params_file, "efficientnet_b0"), MEAN)
+
+
+def test_no_saved_model_is_one_message(tmp_path):
+    with pytest.raises(PipelineError, match="no trained model at"):
+        load_model(tmp_path)
+    (tmp_path / "model.keras").write_bytes(b"half")
+    with pytest.raises(PipelineError, match="is damaged or not a Keras model"):
+        load_model(tmp_path)

@@ -103,7 +103,7 @@ def test_a_leaderboard_orders_and_refuses_what_cannot_be_compared(report, inputs
     other = tmp_path / "other"
     other.mkdir()
     (other / "provenance.json").write_text(json.dumps(PROVENANCE | {"profile": "quick"}))
-    with pytest.raises(PipelineError, match="differ in profile: {'a': 'smoke', 'b': 'quick'}"):
+    with pytest.raises(PipelineError, match=r"differ in profile: {'a': 'smoke', 'b': 'quick'}"):
         write_leaderboard({"a": report, "b": report}, {"a": inputs[1], "b": other}, tmp_path / "board")
     with pytest.raises(PipelineError, match="materialize the report of 'b'"):
         write_leaderboard({"a": report, "b": other}, {"a": inputs[1], "b": inputs[1]}, tmp_path / "board")

@@ -1,0 +1,63 @@
+"""Copies of the checkout, for tests that run the product's own commands in them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+DVC = os.environ.get("CIFAR_DVC") or str(CHECKOUT / ".venv-dvc" / "bin" / "dvc")
+JOB = (sys.executable, "-m", "dagster", "job", "execute", "-m", "cifar_pipeline.definitions", "-j")
+
+
+class Copy:
+    """A fresh copy of the checkout's files in a git repository of its own, under the profile `smoke`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        listed = self._git(CHECKOUT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        for name in filter(None, listed.split("\0")):
+            if (CHECKOUT / name).is_file():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(CHECKOUT / name, root / name)
+        self.change("profile: quick", "profile: smoke")
+        self._git(root, "init", "--quiet")
+        self._git(root, "add", "--all")
+        self._git(root, "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "--message", "copy")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """As `make` sets it, for this copy."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CIFAR_", "DVC_", "DAGSTER_"))}
+        return kept | {
+            "PYTHONPATH": str(self.root),
+            "DAGSTER_HOME": str(self.root / "dagster_home"),
+            "CIFAR_DVC": DVC,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+
+    def run(self, *command: str, check: bool = True, **environment: str | None) -> subprocess.CompletedProcess[str]:
+        """Run a command in the copy; a variable given as None is unset."""
+        merged = {name: value for name, value in {**self.environment, **environment}.items() if value is not None}
+        done = subprocess.run(command, cwd=self.root, env=merged, capture_output=True, text=True, timeout=900, check=False)
+        if check:
+            assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+        return done
+
+    def job(self, name: str, *arguments: str, check: bool = True, **environment: str | None) -> subprocess.CompletedProcess[str]:
+        return self.run(*JOB, name, *arguments, check=check, **environment)
+
+    def dvc(self, *arguments: str) -> str:
+        return self.run(DVC, *arguments).stdout
+
+    def change(self, old: str, new: str) -> None:
+        """Change params.yaml once."""
+        path = self.root / "params.yaml"
+        before = path.read_text()
+        assert old in before
+        path.write_text(before.replace(old, new, 1))
+
+    @staticmethod
+    def _git(folder: Path, *arguments: str) -> str:
+        return subprocess.run(("git", *arguments), cwd=folder, capture_output=True, text=True, check=True).stdout

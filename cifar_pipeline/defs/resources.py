@@ -65,8 +65,13 @@ def finished(stage: Stage, checks: Sequence[Check] = (), metadata: dict[str, Any
     return dg.MaterializeResult(
         data_version=dg.DataVersion(data_version),
         metadata={"path": dg.MetadataValue.path(home.root / stage.outputs[0]), **(metadata or {})},
-        check_results=[dg.AssetCheckResult(check_name=check.name, passed=check.passed, metadata=check.details) for check in checks],
+        check_results=[_check_result(check) for check in checks],
     )
+
+
+def _check_result(check: Check) -> dg.AssetCheckResult:
+    severity = dg.AssetCheckSeverity.WARN if check.name in REPORTED_ONLY else dg.AssetCheckSeverity.ERROR
+    return dg.AssetCheckResult(check_name=check.name, passed=check.passed, severity=severity, metadata=check.details)
 
 
 REPORTED_ONLY = {"identical_across_splits"}

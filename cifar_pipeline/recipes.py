@@ -106,6 +106,7 @@ class Recipe(Settings):
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
     weights: str = Field(description="`imagenet` (fetched by Keras), `none`, or the path of a Keras weights file")
     freeze_batch_norm: bool = False
+    batch_norm_momentum: Fraction | None = Field(None, description="of the moving statistics; short trainings need a lower one than Keras'")
     train_per_class: Count | None = Field(None, description="train on this many images a class; all where absent")
     validation_per_class: Count | None = None
     augmentation: Augmentation = Augmentation()

@@ -12,6 +12,11 @@ from cifar_pipeline.defs.stages import Stage
 from cifar_pipeline.recipes import Params
 
 OWNERS = ["team:models"]
+MODEL_CHECKS = {
+    "finite_weights": "No weight of the saved model is NaN or infinite.",
+    "saved_predicts_as_trained": "The model read back from its file predicts what the trained one did.",
+}
+REPORT_CHECKS = {"report_complete": "Every file of the report is there, and its figures are possible."}
 
 
 def build_model_assets(stages: Mapping[tuple[str, ...], Stage], params: Params) -> list[dg.AssetsDefinition]:
@@ -41,14 +46,14 @@ def _model(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
         **_settings(stage, params, "models"),
         kinds={"keras", "tensorflow"},
         pool=POOL,
-        check_specs=check_specs(stage, "finite_weights", "saved_predicts_as_trained"),
+        check_specs=check_specs(stage, MODEL_CHECKS),
         description=f"`{name}` trained by its recipe: model.keras (uint8 32×32×3 to 100 logits), history.csv, provenance.json.",
     )
     def model(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
         from cifar_pipeline.training.run import train_and_save
 
         def report(record: dict[str, float], seconds_left: float) -> None:
-            shown = {**record, "minutes_left": round(seconds_left / 60, 1)}
+            shown = {**{key: round(value, 5) for key, value in record.items()}, "minutes_left": round(seconds_left / 60, 1)}
             context.log_event(dg.AssetObservation(dg.AssetKey(stage.key), metadata=shown, description=f"epoch {record['epoch']}"))
 
         with pipeline.step(context) as (home, active):
@@ -81,7 +86,7 @@ def _report(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
     @dg.asset(
         **_settings(stage, params, "reports"),
         kinds={"html", "scikitlearn"},
-        check_specs=check_specs(stage, "report_complete"),
+        check_specs=check_specs(stage, REPORT_CHECKS),
         description=f"How `{name}` does on the test split: metrics with intervals, every class, confusions, curves, examples, one page.",
     )
     def report(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
@@ -92,7 +97,7 @@ def _report(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
             metrics = write_report(name, home.predictions(name), home.model(name), home.table, folder)
             checks = check_report(folder)
         pictures = {picture: _inline(folder / "plots" / f"{picture}.png") for picture in PICTURES}
-        return finished(stage, checks, {**metrics, **pictures, "page": dg.MetadataValue.path(folder / "index.html")})
+        return finished(stage, checks, {**metrics, **pictures})
 
     return report
 
@@ -119,7 +124,7 @@ def _leaderboard(stage: Stage, params: Params) -> dg.AssetsDefinition:
 
 
 def _inline(picture: Path) -> dg.MarkdownMetadataValue:
-    """A picture as metadata; the UI shows it in place."""
+    """A picture as metadata; the UI opens it in a dialog."""
     import base64
 
     return dg.MetadataValue.md(f"![{picture.stem}](data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()})")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,9 +78,12 @@ REPORTED_ONLY = {"identical_across_splits"}
 """Checks that report a fact of the data set; a real archive never passes them."""
 
 
-def check_specs(stage: Stage, *names: str) -> list[dg.AssetCheckSpec]:
-    """Specs of the checks an asset attaches to its result; blocking, unless they only report."""
-    return [dg.AssetCheckSpec(name, asset=dg.AssetKey(stage.key), blocking=name not in REPORTED_ONLY) for name in names]
+def check_specs(stage: Stage, checks: Mapping[str, str]) -> list[dg.AssetCheckSpec]:
+    """Specs of the checks (name: description) an asset attaches to its result; blocking, unless they only report."""
+    return [
+        dg.AssetCheckSpec(name, asset=dg.AssetKey(stage.key), blocking=name not in REPORTED_ONLY, description=description)
+        for name, description in checks.items()
+    ]
 
 
 def code_version(stage: Stage, params: Params) -> str:

@@ -39,7 +39,7 @@ def plot_confusion(counts: pd.DataFrame, groups: np.ndarray | None = None) -> Fi
         order = np.argsort(groups, kind="stable")
         shares, names = shares[np.ix_(order, order)], [names[label] for label in order]
     small = len(names) <= 20
-    figure, axes = plt.subplots(figsize=(9, 8.4) if small else (15, 14), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 7.6) if small else (13, 12), layout="constrained")
     image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
     ticks = np.arange(len(names))
@@ -76,7 +76,7 @@ def plot_leaderboard(board: pd.DataFrame) -> Figure:
     errors = np.abs(board[["top1_low", "top1_high"]].to_numpy().T - board["top1"].to_numpy())
     axes.barh(board["model"], board["top1"], xerr=errors, color=BLUE, ecolor="black", capsize=4)
     axes.invert_yaxis()
-    axes.set(xlabel="top-1 accuracy on the test split, with 95 % interval", xlim=(0, 1))
+    axes.set(xlabel="top-1 accuracy on the test split, with 95 % interval", xlim=(0, 1.02))
     axes.grid(axis="x", alpha=0.3)
     return figure
 

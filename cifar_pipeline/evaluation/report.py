@@ -73,12 +73,12 @@ def write_report(name: str, predictions: Path, model: Path, table: Path, folder:
         coarse.to_csv(new / "confusion_coarse.csv")
         page = _render(
             "report.html.j2",
-            title=f"{name} on CIFAR-100",
+            title=f"{name} on {'generated images' if provenance['generated'] else 'CIFAR-100'}",
             subtitle=f"profile {provenance['profile']}, {metrics['n']:,} test images, weights: {provenance['weights']['name']}",
             generated=provenance["generated"],
             metrics=metrics,
             pictures=[(*PICTURES[picture], _encoded(new / "plots" / f"{picture}.png")) for picture in PICTURES],
-            classes=per_class.to_html(float_format="{:.3f}".format, border=0),
+            classes=_html(per_class.reset_index().astype({"support": int}), "{:.3f}"),
             provenance=json.dumps(provenance, indent=2),
         )
         (new / PAGE).write_text(page)
@@ -124,15 +124,35 @@ def write_leaderboard(reports: dict[str, Path], models: dict[str, Path], folder:
         shown = board.loc[:, list(BOARD_COLUMNS)]
         page = _render(
             "leaderboard.html.j2",
-            title="CIFAR-100 leaderboard",
+            title="Leaderboard",
             subtitle=f"profile {board['profile'].iloc[0]}, {board['n'].iloc[0]:,} test images",
             generated=bool(board["generated"].iloc[0]),
             picture=_encoded(new / "leaderboard.png"),
-            table=shown.to_html(index=False, border=0, float_format="{:.4g}".format),
+            table=_html(_readable(shown), "{:.3f}"),
             models=list(board["model"]),
         )
         (new / PAGE).write_text(page)
     return shown
+
+
+def _readable(board: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard as people read it: percent with intervals, minutes, thousands."""
+    return pd.DataFrame(
+        {
+            "model": board["model"],
+            "top-1 (95 % interval)": [f"{row.top1:.2%} ({row.top1_low:.2%} to {row.top1_high:.2%})" for row in board.itertuples()],
+            "top-5": board["top5"].map("{:.2%}".format),
+            "superclass": board["coarse_top1"].map("{:.2%}".format),
+            "loss": board["loss"],
+            "test images": board["n"].map("{:,}".format),
+            "parameters": board["parameters"].map("{:,}".format),
+            "training, min": (board["training_s"] / 60).map("{:.1f}".format),
+        }
+    )
+
+
+def _html(frame: pd.DataFrame, number: str) -> str:
+    return frame.to_html(index=False, border=0, float_format=number.format)
 
 
 def _encoded(picture: Path) -> str:

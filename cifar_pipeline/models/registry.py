@@ -44,8 +44,10 @@ def build_classifier(recipe: Recipe, channel_mean: tuple[float, float, float]) -
     features = keras.layers.Dropout(recipe.architecture.dropout, name="drop_head")(features)
     logits = keras.layers.Dense(CLASSES, dtype="float32", name="logits")(features)
     network = keras.Model(resized, logits, name=recipe.architecture.name)
-    if recipe.freeze_batch_norm:
-        freeze_batch_norm(network)
+    for layer in network._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = not recipe.freeze_batch_norm
+            layer.momentum = recipe.batch_norm_momentum or layer.momentum
 
     model = _with_resizing(network, recipe, INPUT_SIZE)
     native = recipe.augmentation.order == "native"
@@ -59,10 +61,3 @@ def _with_resizing(network: keras.Model, recipe: Recipe, size: int | None) -> ke
     else:
         pixels = keras.layers.Resizing(recipe.image_size, recipe.image_size, recipe.interpolation, name="resize")(image)
     return keras.Model(image, network(pixels), name="classifier")
-
-
-def freeze_batch_norm(network: keras.Model) -> None:
-    """Keep every BatchNormalization as it is: neither its weights nor its moving statistics change in training."""
-    for layer in network._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = False

@@ -40,8 +40,8 @@ def train_and_save(
         "validation_images": len(validation),
         "training_s": round(result.seconds, 1),
         "best_epoch": result.best.epoch,
-        "val_loss": result.best.val_loss,
-        "val_accuracy": result.best.val_accuracy,
+        "val_loss": round(result.best.val_loss, 5),
+        "val_accuracy": round(result.best.val_accuracy, 5),
         "device": result.device,
     }
     splits = read_table(home.splits)

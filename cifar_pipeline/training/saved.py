@@ -46,7 +46,8 @@ def load_model(folder: Path) -> keras.Model:
 def check_saved(training: Training, folder: Path, images: np.ndarray) -> list[Check]:
     """Finite weights, and the file predicting on `images` what the trained model predicts (keras #20147)."""
     saved = load_model(folder)
-    before, after = (np.asarray(model.predict(images, batch_size=64, verbose=0)) for model in (training.model, saved))
+    # Called, not `predict`: building two prediction functions takes longer than these few images.
+    before, after = (keras.ops.convert_to_numpy(model(images, training=False)) for model in (training.model, saved))
     difference = float(np.abs(before - after).max())
     finite = all(np.isfinite(weight).all() for weight in saved.get_weights())
     return [

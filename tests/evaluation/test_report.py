@@ -62,7 +62,9 @@ def test_a_whole_report(report):
 def test_the_page_needs_nothing_else_and_owns_up_to_generated_images(report):
     page = (report / "index.html").read_text()
     assert "Generated images, not CIFAR-100" in page
-    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
+    assert not re.findall(r"src=\"(?!data:)", page)
+    assert re.findall(r"href=\"(.+?)\"", page) == ["../../leaderboard/index.html"]
+    assert "://" not in page
     assert page.count('<img alt="') == page.count("<img") == 4
     assert "75.00 %" in page
 

@@ -143,3 +143,16 @@ def test_no_saved_model_is_one_message(tmp_path):
     (tmp_path / "model.keras").write_bytes(b"half")
     with pytest.raises(PipelineError, match="is damaged or not a Keras model"):
         load_model(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["laptop", "seed"])
+@pytest.mark.parametrize("name", NAMES)
+def test_long_recipes_start(params_file, prepared, tmp_path, name, profile):
+    """One epoch of one image a class, from random weights; everything else as the recipe has it."""
+    changes = {"weights": "none", "epochs": 1, "batch_size": 8, "train_per_class": 1, "validation_per_class": 1}
+    recipe = recipe_of(params_file, name, profile, **changes)
+    training, validation = (load_images(prepared.table, prepared.splits, split, per_class=1) for split in ("train", "validation"))
+    result = train(recipe, training, validation, tmp_path)
+    assert np.isfinite(result.best.val_loss)
+    assert result.model.input_shape == (None, 32, 32, 3)

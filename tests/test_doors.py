@@ -143,7 +143,7 @@ def test_the_ui_makes_the_same(newcomers, tmp_path):
     command = [sys.executable, "-m", "dagster", "dev", "--workspace", "workspace.yaml", "--host", "127.0.0.1", "--port", str(port)]
     with (
         (tmp_path / "dev.log").open("w") as log,
-        subprocess.Popen(command, cwd=copy.root, env=copy.environment, stdout=log, stderr=log) as dev,
+        subprocess.Popen(command, cwd=copy.root, env=copy.environment, stdout=log, stderr=log, start_new_session=True) as dev,
     ):
         try:
             address = f"http://127.0.0.1:{port}"
@@ -156,8 +156,8 @@ def test_the_ui_makes_the_same(newcomers, tmp_path):
             wait_for(lambda: client.get_run_status(run).value in {"SUCCESS", "FAILURE", "CANCELED"}, 600)
             assert client.get_run_status(run).value == "SUCCESS", (tmp_path / "dev.log").read_text()[-4000:]
         finally:
-            dev.send_signal(signal.SIGINT)
-            dev.wait(60)
+            # A whole group, and not by SIGINT: shells start background jobs, and so all their children, deaf to it.
+            os.killpg(dev.pid, signal.SIGKILL)
     assert "profile: smoke" in (copy.root / "params.yaml").read_text()
     assert UP_TO_DATE in copy.dvc("status")
     for path in ("raw/cifar-100-python.tar.gz", "table/cifar100.parquet", "splits/splits.parquet", "predictions/efficientnet_b0.parquet"):

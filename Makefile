@@ -20,11 +20,12 @@ help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 setup: $(READY) .venv-dvc/.ready ## both environments, from the locks
+# Compiled at once: every step is a process, and TensorFlow's sources take seconds to compile in each where they may not be cached.
 
 $(READY): $(LOCK) requirements/uv.txt pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/uv pip install --quiet --require-hashes -r $(LOCK)
+	VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/uv pip install --quiet --compile-bytecode --require-hashes -r $(LOCK)
 	VIRTUAL_ENV=$(CURDIR)/.venv .venv/bin/uv pip install --quiet --no-deps --editable .
 	rm -f .venv/.ready-*
 	touch $@
@@ -32,7 +33,7 @@ $(READY): $(LOCK) requirements/uv.txt pyproject.toml
 # DVC and dagster need different releases of antlr and cannot share an environment (dagster #27487, omegaconf #1218).
 .venv-dvc/.ready: requirements/dvc.txt | $(READY)
 	test -x .venv-dvc/bin/python || .venv/bin/uv venv --quiet --python .venv/bin/python .venv-dvc
-	VIRTUAL_ENV=$(CURDIR)/.venv-dvc .venv/bin/uv pip install --quiet --require-hashes -r $<
+	VIRTUAL_ENV=$(CURDIR)/.venv-dvc .venv/bin/uv pip install --quiet --compile-bytecode --require-hashes -r $<
 	touch $@
 
 run: setup ## the whole graph; PROFILE=smoke|quick|laptop|seed|best

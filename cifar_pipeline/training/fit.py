@@ -59,6 +59,8 @@ def train(
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
     )
+    # Variables first made inside the traced step would have it traced twice.
+    classifier.trainer.optimizer.build(classifier.trainer.trainable_variables)
     resized = recipe.augmentation.order == "resized"
     augmenter = Augmenter(recipe.augmentation, resize=recipe.image_size if resized else None)
 

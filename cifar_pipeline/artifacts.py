@@ -22,7 +22,7 @@ LIBRARIES = ("keras", "tensorflow-cpu", "tensorflow", "numpy", "pandas", "pyarro
 def replacing_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target` that replaces it when the block succeeds and vanishes when it fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.stem}.{os.getpid()}.part{target.suffix}"
+    temporary = target.parent / f".part.{os.getpid()}.{target.name}"  # the whole name last: some writers go by its ending
     try:
         yield temporary
         temporary.replace(target)

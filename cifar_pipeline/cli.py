@@ -11,8 +11,8 @@ import click
 
 from cifar_pipeline.dataset.archive import source_reachable
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.params import PROFILES, Params, load_params, select_models, select_profile
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.recipes import PROFILES, Params, load_params, select_profile
 
 
 @click.group()
@@ -35,11 +35,14 @@ def profile(name: str | None) -> None:
 
 @main.command()
 @click.option("--profile", "name", help=f"One of {', '.join(PROFILES)}; chosen by what can be reached where absent.")
-def run(name: str | None) -> None:
+@click.option("--model", "models", multiple=True, help="A recipe of params.yaml; repeat for several. Those that it names where absent.")
+def run(name: str | None, models: tuple[str, ...]) -> None:
     """Run the whole graph: archive, table, splits, models, reports, leaderboard."""
     home = Workspace.current()
     try:
         select_profile(home.params, name or _reachable_profile(home))
+        if models:
+            select_models(home.params, models)
         params = load_params(home.params)
     except PipelineError as error:
         raise click.ClickException(str(error)) from None
@@ -91,7 +94,7 @@ def _execute(home: Workspace, log: Path) -> int:
 
 def _summary(home: Workspace, params: Params, seconds: float) -> str:
     lines = [f"done in {seconds / 60:.1f} min"]
-    for name in params.recipes:
+    for name in params.models:
         metrics = json.loads((home.report(name) / "metrics.json").read_text())
         low, high = 100 * metrics["top1_low"], 100 * metrics["top1_high"]
         lines.append(

@@ -8,8 +8,8 @@ from cifar_pipeline.defs.jobs import build_jobs
 from cifar_pipeline.defs.model_assets import build_model_assets
 from cifar_pipeline.defs.resources import Pipeline
 from cifar_pipeline.defs.stages import build_stages
+from cifar_pipeline.params import Params, load_params
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.recipes import Params, load_params
 
 
 def build_defs(params: Params, pipeline: Pipeline | None = None) -> dg.Definitions:

@@ -47,9 +47,12 @@ class Workspace:
     def model(self, recipe: str) -> Path:
         return self.data / "models" / recipe
 
-    def checkpoints(self, recipe: str) -> Path:
-        """Neither in DVC nor in git: `dvc repro` deletes a stage's outputs before it runs the stage."""
-        return self.data / "checkpoints" / recipe
+    def checkpoints(self, recipe: str, profile: str) -> Path:
+        """Neither in DVC nor in git: `dvc repro` deletes a stage's outputs before it runs the stage.
+
+        By profile, so that a quick look does not end what an hour of training has reached.
+        """
+        return self.data / "checkpoints" / recipe / profile
 
     def predictions(self, recipe: str) -> Path:
         return self.data / "predictions" / f"{recipe}.parquet"

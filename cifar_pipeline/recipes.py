@@ -1,27 +1,14 @@
-"""params.yaml, typed: profiles, data sources and one recipe per model. The only module that reads the file.
+"""A recipe: everything that decides what a training produces, apart from its input data. Types and their rules, no I/O."""
 
-A recipe is written once, under `seed`, as its paper has it; every other profile states what it changes. Unknown keys
-are refused with the nearest valid name.
-"""
+from typing import Annotated, Literal, Self
 
-import difflib
-import os
-import re
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from cifar_pipeline.artifacts import replacing_file
-from cifar_pipeline.errors import PipelineError
-
-T = TypeVar("T", bound=BaseModel)
-Profile = Literal["smoke", "quick", "laptop", "seed", "best"]
-PROFILES: tuple[Profile, ...] = ("smoke", "quick", "laptop", "seed", "best")
 Fraction = Annotated[float, Field(ge=0, le=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Part = Literal["stem", "body", "head"]
 
 
 class Settings(BaseModel):
@@ -30,35 +17,36 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Source(Settings):
-    """Where the archive comes from, and what its table must look like."""
-
-    kind: Literal["download", "generated"]
-    url: str = Field("", description="http(s)://, file:// or a path; `download` only")
-    sha256: str = Field("", description="expected checksum of the archive; `download` only")
-    seed: int = Field(0, description="`generated` only")
-    train_per_class: Count
-    test_per_class: Count
-    channel_mean: tuple[Fraction, Fraction, Fraction] | None = Field(None, description="of train pixels / 255")
-    channel_std: tuple[Fraction, Fraction, Fraction] | None = None
-
-
-class SplitSettings(Settings):
-    """How the training images are divided."""
-
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
-    seed: int
-
-
 class Architecture(Settings):
     """A name of the model registry and its options; all but `dropout` are `cnn9`'s."""
 
-    name: Literal["cnn9", "efficientnet_b0"]
+    name: Literal[
+        "cnn9",
+        "efficientnet_b0",
+        "efficientnet_b1",
+        "efficientnet_b2",
+        "efficientnet_b3",
+        "efficientnet_b4",
+        "efficientnet_b5",
+        "efficientnet_b6",
+        "efficientnet_b7",
+        "efficientnetv2_b0",
+        "efficientnetv2_b1",
+        "efficientnetv2_b2",
+        "efficientnetv2_b3",
+    ]
     filters: tuple[Count, Count, Count] = (128, 256, 512)
     units: Count = 1000
     block_dropout: tuple[Fraction, Fraction, Fraction] = (0.2, 0.5, 0.5)
     initializer: Literal["glorot_uniform", "he_normal"] = "glorot_uniform"
     dropout: Fraction = Field(0.5, description="before the output layer")
+
+
+class Resolution(Settings):
+    """Some epochs at another image size."""
+
+    size: Count = Field(description="height and width in pixels that the network sees")
+    epochs: Count
 
 
 class Augmentation(Settings):
@@ -69,32 +57,67 @@ class Augmentation(Settings):
     vertical_flip: Fraction = 0.0
     grid_distortion: Fraction = 0.0
     elastic: Fraction = 0.0
+    rotate: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="degrees either way")
     shear: Annotated[float, Field(ge=0, le=90)] = Field(0.0, description="degrees")
     zoom: Fraction = 0.0
     shift_x: Fraction = 0.0
     shift_y: Fraction = 0.0
+    color: Fraction = Field(0.0, description="range of brightness, contrast and saturation")
+    erase: Fraction = Field(0.0, description="probability of one grey rectangle, a quarter to half the image a side (cutout)")
+
+
+class Mixing(Settings):
+    """Blend the images of a batch in pairs, and their labels: mixup (Zhang 2018) or CutMix (Yun 2019), half each where both are set."""
+
+    probability: Fraction = Field(description="share of the batches")
+    mixup: Positive | None = Field(None, description="alpha of the Beta distribution")
+    cutmix: Positive | None = Field(None, description="alpha of the Beta distribution")
+
+    @model_validator(mode="after")
+    def _has_a_kind(self) -> Self:
+        if not (self.mixup or self.cutmix):
+            raise ValueError("set `mixup` or `cutmix` to an alpha, or `mixing: null`")
+        return self
 
 
 class Optimizer(Settings):
     """A Keras optimiser. Source of the defaults: keras.io."""
 
-    name: Literal["adam", "adamw"]
+    name: Literal["adam", "adamw", "sgd", "rmsprop"]
     learning_rate: Positive
-    weight_decay: Fraction = 0.0
+    weight_decay: Fraction = Field(0.0, description="decoupled; kernels only")
+    momentum: Fraction = Field(0.0, description="`sgd` and `rmsprop`")
+    nesterov: bool = Field(False, description="`sgd`")
+    clip_norm: Positive | None = Field(None, description="largest global norm of the gradients")
+    ema: OpenFraction | None = Field(None, description="validate and save an exponential moving average of the weights, of this momentum")
+    part_rates: dict[Part, Positive] = Field({}, description="factors of the learning rate: stem, body, head; 1 where absent")
+
+    @model_validator(mode="after")
+    def _fits_its_name(self) -> Self:
+        if self.name == "adam" and self.weight_decay:
+            raise ValueError("`weight_decay` with `adam`; name it `adamw`")
+        if self.name in ("adam", "adamw") and self.momentum:
+            raise ValueError(f"`momentum` with `{self.name}`, which has its own; remove it, or use `sgd` or `rmsprop`")
+        if self.nesterov and not (self.name == "sgd" and self.momentum):
+            raise ValueError("`nesterov` needs `name: sgd` and a `momentum`")
+        return self
 
 
 class Schedule(Settings):
-    """Learning rate over the steps of a training: constant, or one cycle (linear warm-up, then cosine to zero)."""
+    """Learning rate over the steps of a training."""
 
-    name: Literal["constant", "one_cycle"] = "constant"
-    warmup: Fraction = Field(0.25, description="share of all steps; `one_cycle` only")
+    name: Literal["constant", "cosine", "one_cycle"] = Field(
+        "constant", description="`cosine` falls from the start, `one_cycle` rises linearly first"
+    )
+    warmup: Fraction = Field(0.25, description="share of all steps that rise; `one_cycle` only")
+    final: Fraction = Field(0.0, description="share of the rate that is left at the end")
 
 
 class Plateau(Settings):
     """Multiply the learning rate by `factor` after `patience` epochs without a better mean validation loss."""
 
     patience: Count
-    factor: Annotated[float, Field(gt=0, lt=1)]
+    factor: OpenFraction
     minimum: Positive
 
 
@@ -102,150 +125,57 @@ class Recipe(Settings):
     """Everything that decides what a training produces, apart from its input data."""
 
     architecture: Architecture
-    image_size: Count = Field(description="height and width in pixels that the network sees")
+    image_size: Count = Field(description="height and width in pixels that the saved model's network sees")
+    progressive: tuple[Resolution, ...] = Field((), description="first epochs at other sizes, in order; the rest at `image_size`")
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
     weights: str = Field(description="`imagenet` (fetched by Keras), `none`, or the path of a Keras weights file")
     freeze_batch_norm: bool = False
     batch_norm_momentum: Fraction | None = Field(None, description="of the moving statistics; short trainings need a lower one than Keras'")
+    freeze_blocks: Annotated[int, Field(ge=0, le=7)] = Field(0, description="stem and this many first blocks keep their weights")
+    float_policy: Literal["float32", "mixed_bfloat16"] = "float32"
     train_per_class: Count | None = Field(None, description="train on this many images a class; all where absent")
     validation_per_class: Count | None = None
     augmentation: Augmentation = Augmentation()
+    mixing: Mixing | None = None
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     plateau: Plateau | None = None
     early_stopping: Count | None = Field(None, description="epochs of patience on the mean validation loss")
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    batch_size: Count
+    batch_size: Count = Field(description="of one step, over all devices together")
     epochs: Count
     seed: int
     device: Literal["any", "gpu"] = Field("any", description="`gpu` refuses to train without one")
 
+    @model_validator(mode="after")
+    def _does_not_contradict_itself(self) -> Self:
+        if self.architecture.name == "cnn9":
+            if self.weights != "none":
+                raise ValueError(f"there are no pretrained weights for cnn9; `weights: none`, not '{self.weights}'")
+            if self.progressive:
+                raise ValueError("`progressive` with cnn9, whose dense layers fix the image size; remove it")
+            if self.freeze_blocks or self.freeze_batch_norm or self.batch_norm_momentum is not None:
+                raise ValueError("cnn9 has no BatchNorm and no pretrained blocks to freeze; remove `freeze_*` and `batch_norm_momentum`")
+        elif foreign := _changed(self.architecture) - {"name", "dropout"}:
+            raise ValueError(f"{sorted(foreign)} are options of cnn9, not of {self.architecture.name}")
+        if self.freeze_batch_norm and self.batch_norm_momentum is not None:
+            raise ValueError("`batch_norm_momentum` with `freeze_batch_norm`, which uses the statistics as they are; keep one of them")
+        if self.progressive and self.augmentation.order == "resized":
+            raise ValueError("`progressive` with `augmentation.order: resized`, which resizes once, before; use `native`")
+        if (used := sum(step.epochs for step in self.progressive)) and used >= self.epochs:
+            raise ValueError(f"`progressive` takes {used} of {self.epochs} epochs and leaves none at `image_size`")
+        if self.plateau and self.schedule.name != "constant":
+            raise ValueError(f"`plateau` with the schedule `{self.schedule.name}`; a plateau rule needs `constant`")
+        return self
 
-class ProfileSettings(Settings):
-    """What a profile changes apart from the recipes."""
-
-    source: str
-
-
-class Params(Settings):
-    """The whole of params.yaml, under one profile."""
-
-    profile: Profile
-    sources: dict[str, Source]
-    profiles: dict[Profile, ProfileSettings]
-    splits: SplitSettings
-    recipes: dict[str, dict[Profile, dict[str, Any]]]
-
-    def source(self) -> Source:
-        """The data source of the active profile, with `$CIFAR_ARCHIVE` and `$CIFAR_ARCHIVE_SHA256` in place of its own."""
-        name = self.profiles[self.profile].source
-        if name not in self.sources:
-            raise PipelineError(f"profile '{self.profile}' names the source '{name}'; params.yaml has {sorted(self.sources)}")
-        source = self.sources[name]
-        if source.kind == "generated":
-            return source
-        changes = {"url": os.environ.get("CIFAR_ARCHIVE"), "sha256": os.environ.get("CIFAR_ARCHIVE_SHA256")}
-        return source.model_copy(update={key: value for key, value in changes.items() if value})
-
-    def recipe(self, name: str) -> Recipe:
-        """The recipe `name` of the active profile; `$CIFAR_WEIGHTS_<NAME>` replaces the weights of a pretrained recipe.
-
-        Raises: PipelineError for a recipe that is unknown or does not validate.
-        """
-        if name not in self.recipes:
-            raise PipelineError(f"no recipe '{name}' in params.yaml{_nearest(name, self.recipes)}; it has {sorted(self.recipes)}")
-        profiles = self.recipes[name]
-        if missing := sorted({"seed", self.profile} - set(profiles)):
-            raise PipelineError(f"recipe '{name}' has no {missing} in params.yaml; write an empty mapping ({{}}) for no change")
-        changes = profiles[self.profile] if self.profile != "seed" else {}
-        recipe = _validated(Recipe, _merge(profiles["seed"], changes), f"recipes.{name} under profile '{self.profile}'")
-        local = os.environ.get(f"CIFAR_WEIGHTS_{name.upper()}")
-        return recipe.model_copy(update={"weights": local}) if local and recipe.weights == "imagenet" else recipe
-
-    def value(self, key: str) -> Any:
-        """The value at a dotted key of params.yaml, in JSON's terms, as DVC records it."""
-        content: Any = self.model_dump(mode="json")
-        for part in key.split("."):
-            content = content[part]
-        return content
+    def size_at(self, epoch: int) -> int:
+        """Image size in pixels that the network sees in an epoch, counted from 0."""
+        for step in self.progressive:
+            if epoch < step.epochs:
+                return step.size
+            epoch -= step.epochs
+        return self.image_size
 
 
-def load_params(path: Path) -> Params:
-    """Read and validate params.yaml, every recipe under every profile included.
-
-    Raises: PipelineError naming the file, the key and what it should be.
-    """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise PipelineError(f"{path} is missing; restore it with `git checkout params.yaml`") from None
-    except yaml.YAMLError as error:
-        raise PipelineError(f"{path} is not YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise PipelineError(f"{path} holds no settings; restore it with `git checkout params.yaml`")
-    params = _validated(Params, content, path.name)
-    for profile in PROFILES:
-        other = params.model_copy(update={"profile": profile})
-        other.source()
-        for name in params.recipes:
-            other.recipe(name)
-    return params
-
-
-def select_profile(path: Path, profile: str) -> bool:
-    """Make `profile` the active one, as `dvc exp run -S profile=...` would: in params.yaml. True when it was another.
-
-    params.yaml is the only place that says which profile `data/` holds, so that DVC records what was really run.
-    """
-    if profile not in PROFILES:
-        raise PipelineError(f"no profile '{profile}'{_nearest(profile, PROFILES)}; there are {', '.join(PROFILES)}")
-    before = path.read_text()
-    after, found = re.subn(r"(?m)^profile: *\w+", f"profile: {profile}", before, count=1)
-    if not found:
-        raise PipelineError(f"{path} has no line `profile: NAME`; add `profile: {profile}`")
-    if after == before:
-        return False
-    with replacing_file(path) as temporary:
-        temporary.write_text(after)
-    return True
-
-
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in changes.items():
-        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if nested else value
-    return merged
-
-
-def _validated(model: type[T], content: Any, where: str) -> T:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise PipelineError(f"{where} is not valid:\n" + "\n".join(_problems(error, model))) from None
-
-
-def _problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    names = _keys(model)
-    lines = []
-    for problem in error.errors():
-        location = [str(part) for part in problem["loc"]]
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"  {'.'.join(location)}: no such key{_nearest(location[-1], names)}")
-        else:
-            lines.append(f"  {'.'.join(location)}: {problem['msg']} (found {problem['input']!r:.60})")
-    return lines
-
-
-def _keys(model: type[BaseModel]) -> set[str]:
-    keys = set(model.model_fields)
-    for field in model.model_fields.values():
-        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                keys |= _keys(kind)
-    return keys
-
-
-def _nearest(name: str, names: Any) -> str:
-    matches = difflib.get_close_matches(name, [str(other) for other in names], n=1)
-    return f" (did you mean '{matches[0]}'?)" if matches else ""
+def _changed(settings: BaseModel) -> set[str]:
+    return {name for name, field in type(settings).model_fields.items() if getattr(settings, name) != field.get_default()}

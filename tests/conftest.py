@@ -9,8 +9,8 @@ import pytest
 from cifar_pipeline.dataset.generated import legacy_pickle, members, write_archive
 from cifar_pipeline.dataset.splits import build_splits, write_splits
 from cifar_pipeline.dataset.table import build_table, write_table
+from cifar_pipeline.params import Params, SplitSettings, load_params, select_profile
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.recipes import Params, SplitSettings, load_params, select_profile
 
 CHECKOUT = Path(__file__).parents[1]
 TRAIN_PER_CLASS, TEST_PER_CLASS = 10, 2

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from cifar_pipeline.dataset.splits import SPLITS, archive_of
 from cifar_pipeline.dataset.table import COARSE, FINE, pixels
-from cifar_pipeline.recipes import Source, SplitSettings
+from cifar_pipeline.params import Source, SplitSettings
 
 TOLERANCE = 5e-4
 """Of channel means and deviations, which the settings give with five digits."""

@@ -6,7 +6,7 @@ import dagster as dg
 
 from cifar_pipeline.defs.resources import Pipeline, check_specs, code_version, finished
 from cifar_pipeline.defs.stages import Stage
-from cifar_pipeline.recipes import Params
+from cifar_pipeline.params import Params
 
 OWNERS = ["team:data"]
 ARCHIVE_CHECKS = {"readable": "The file is gzip; its checksum was verified when it was fetched."}

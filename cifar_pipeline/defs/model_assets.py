@@ -9,7 +9,7 @@ import dagster as dg
 from cifar_pipeline.defs.executors import POOL
 from cifar_pipeline.defs.resources import Pipeline, check_specs, code_version, finished
 from cifar_pipeline.defs.stages import Stage
-from cifar_pipeline.recipes import Params
+from cifar_pipeline.params import Params
 
 OWNERS = ["team:models"]
 MODEL_CHECKS = {
@@ -22,7 +22,7 @@ REPORT_CHECKS = {"report_complete": "Every file of the report is there, and its 
 def build_model_assets(stages: Mapping[tuple[str, ...], Stage], params: Params) -> list[dg.AssetsDefinition]:
     """model → predictions → report for every recipe, then the leaderboard."""
     assets = []
-    for name in params.recipes:
+    for name in params.models:
         assets += [
             _model(name, stages["model", name], params),
             _predictions(name, stages["predictions", name], params),
@@ -112,7 +112,7 @@ def _leaderboard(stage: Stage, params: Params) -> dg.AssetsDefinition:
         from cifar_pipeline.evaluation.report import write_leaderboard
 
         with pipeline.step(context) as (home, active):
-            names = list(active.recipes)
+            names = list(active.models)
             reports, models = {name: home.report(name) for name in names}, {name: home.model(name) for name in names}
             board = write_leaderboard(reports, models, home.leaderboard)
         best = {"best_model": str(board["model"].iloc[0]), "best_top1": float(board["top1"].iloc[0])}

@@ -16,8 +16,8 @@ from cifar_pipeline.defs.runs import WORKER_TAG, worker_process
 from cifar_pipeline.defs.stages import Stage
 from cifar_pipeline.defs.versioning import commit_stage, under_dvc
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.params import Params, load_params, select_profile
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.recipes import Params, load_params, select_profile
 
 
 class Pipeline(dg.ConfigurableResource):

@@ -5,8 +5,8 @@ No dagster and no I/O here: a stage is data.
 
 from dataclasses import dataclass
 
+from cifar_pipeline.params import Params
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.recipes import Params
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def build_stages(params: Params) -> dict[tuple[str, ...], Stage]:
         Stage(("splits",), (("table",),), (path(home.splits),), ("splits",), ("cifar_pipeline/dataset",)),
     ]
     reports = []
-    for name in params.recipes:
+    for name in params.models:
         recipe = tuple(f"recipes.{name}.{part}" for part in dict.fromkeys(("seed", profile)))
         model, predictions, report = ("model", name), ("predictions", name), ("report", name)
         training = tuple(f"cifar_pipeline/{package}" for package in ("inputs", "models", "training"))

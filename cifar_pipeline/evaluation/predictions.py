@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cifar_pipeline.artifacts import replacing_file
-from cifar_pipeline.inputs.batches import Batches, load_images
+from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.training.saved import load_model
 
 BATCH = 250
@@ -20,7 +20,7 @@ def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
     Raises: PipelineError when an input is missing or they do not belong together.
     """
     images = load_images(table, splits, "test")
-    logits = load_model(model).predict(Batches(images, BATCH), verbose=0)
+    logits = load_model(model).predict(images.pixels, batch_size=BATCH, verbose=0)
     probabilities = np.asarray(keras.ops.softmax(logits), np.float32)
     flat = pa.array(probabilities.ravel())
     return pa.table(

@@ -21,9 +21,10 @@ class Augmenter:
         transforms: list[A.BasicTransform] = []
         if resize:
             transforms.append(A.Resize(resize, resize, interpolation=cv2.INTER_CUBIC))
-        if settings.shear or settings.zoom or settings.shift_x or settings.shift_y:
+        if settings.rotate or settings.shear or settings.zoom or settings.shift_x or settings.shift_y:
             transforms.append(
                 A.Affine(
+                    rotate=(-settings.rotate, settings.rotate),
                     shear={"x": (-settings.shear, settings.shear), "y": (0.0, 0.0)},
                     scale=(1 - settings.zoom, 1 + settings.zoom),
                     translate_percent={"x": (-settings.shift_x, settings.shift_x), "y": (-settings.shift_y, settings.shift_y)},
@@ -39,6 +40,12 @@ class Augmenter:
         ):
             if probability:
                 transforms.append(transform(p=probability))
+        if settings.color:
+            spread = (1 - settings.color, 1 + settings.color)
+            transforms.append(A.ColorJitter(brightness=spread, contrast=spread, saturation=spread, hue=(0.0, 0.0), p=1.0))
+        if settings.erase:
+            half = (0.25, 0.5)
+            transforms.append(A.CoarseDropout((1, 1), half, half, fill=128, p=settings.erase))
         self._compose = A.Compose(transforms, seed=0) if transforms else None
 
     def __call__(self, images: np.ndarray, seed: int) -> np.ndarray:

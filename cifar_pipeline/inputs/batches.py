@@ -1,16 +1,23 @@
-"""Table + split + recipe to batches, for training, validation and test alike."""
+"""Table + split + recipe to batches, for training, validation and test alike. Knows no Keras: its worker processes start light."""
 
-import math
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import keras
 import numpy as np
 
 from cifar_pipeline.dataset.splits import Split, archive_of, split_rows, stratified_subset
 from cifar_pipeline.dataset.table import pixels, read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.augmentation import Augmenter
+from cifar_pipeline.inputs.mixing import mix
+from cifar_pipeline.recipes import Mixing, Recipe
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # grain warns that there is no JAX to profile
+import grain  # noqa: E402
+
+CLASSES = 100
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,10 @@ class Images:
         red, green, blue = self.pixels.mean(axis=(0, 1, 2), dtype=np.float64) / 255
         return float(red), float(green), float(blue)
 
+    def one_hot(self) -> np.ndarray:
+        """(N, 100) float32 labels."""
+        return np.eye(CLASSES, dtype=np.float32)[self.fine_label]
+
 
 def load_images(table: Path, splits: Path, split: Split, *, per_class: int | None = None, seed: int = 0) -> Images:
     """Load a split, or a stratified subset of it with `per_class` images of each class.
@@ -50,49 +61,52 @@ def load_images(table: Path, splits: Path, split: Split, *, per_class: int | Non
     return Images(rows.astype(np.int64), pixels(content)[rows], labels[rows])
 
 
-class Batches(keras.utils.PyDataset):
-    """Batches (uint8 images, labels) of a split, for `fit` and `predict`.
+def steps_per_epoch(images: Images, batch_size: int) -> int:
+    """Whole batches in an epoch; which images are left over differs from epoch to epoch.
 
-    Order and augmentation follow from (seed, epoch, batch) alone, not from which worker makes a batch or when.
+    Raises: PipelineError when there is not one.
+    """
+    if len(images) < batch_size:
+        raise PipelineError(f"{len(images)} training images do not fill one batch of {batch_size}; lower the recipe's `batch_size`")
+    return len(images) // batch_size
+
+
+def training_batches(images: Images, recipe: Recipe, *, first_epoch: int = 0, workers: int = 0) -> grain.IterDataset:
+    """Shuffled, augmented batches of whole trainings, epoch after epoch: (B, H, W, 3) uint8 and (B, 100) float32.
+
+    A batch follows from the recipe's seed and its number alone, so it is the same whoever makes it, and a training that goes
+    on at `first_epoch` gets what an uninterrupted one got.
 
     Args:
-        augmenter: makes training batches; without one the images come in order, as they are.
-        one_hot: labels as (N, classes) float32 rather than (N,) integers.
-        first_epoch: where a resumed training goes on.
+        workers: processes beside this one; 0 makes the batches in a thread.
     """
+    steps = steps_per_epoch(images, recipe.batch_size)
+    batches = (
+        grain.MapDataset.range(len(images))
+        .seed(recipe.seed)
+        .shuffle()
+        .batch(recipe.batch_size, drop_remainder=True)
+        .repeat(recipe.epochs)
+        .slice(slice(first_epoch * steps, recipe.epochs * steps))
+        .random_map(_Prepare(images, recipe))
+    )
+    # One thread: the transforms hold Python's lock, and what they share is not made for several.
+    iterator = batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=16))
+    if workers:
+        return iterator.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4))
+    return iterator
 
-    def __init__(
-        self,
-        images: Images,
-        batch_size: int,
-        *,
-        augmenter: Augmenter | None = None,
-        seed: int = 0,
-        one_hot: int | None = None,
-        first_epoch: int = 0,
-    ) -> None:
-        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
-        self._images, self._batch_size, self._augmenter, self._seed = images, batch_size, augmenter, seed
-        self._one_hot, self._epoch = one_hot, first_epoch
-        self._order = self._shuffled()
 
-    def __len__(self) -> int:
-        return math.ceil(len(self._images) / self._batch_size)
+class _Prepare(grain.transforms.RandomMap):
+    """Rows to a batch, by a random generator of the batch's own."""
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        batch, labels = self._images.pixels[rows], self._images.fine_label[rows]
-        if self._augmenter:
-            batch = self._augmenter(batch, int(np.random.default_rng((self._seed, self._epoch, index)).integers(2**32)))
-        if self._one_hot:
-            return batch, np.eye(self._one_hot, dtype=np.float32)[labels]
-        return batch, labels
+    def __init__(self, images: Images, recipe: Recipe) -> None:
+        self._images, self._labels = images.pixels, images.one_hot()
+        resized = recipe.augmentation.order == "resized"
+        self._augmenter = Augmenter(recipe.augmentation, resize=recipe.image_size if resized else None)
+        self._mixing: Mixing | None = recipe.mixing
 
-    def on_epoch_end(self) -> None:
-        self._epoch += 1
-        self._order = self._shuffled()
-
-    def _shuffled(self) -> np.ndarray:
-        if not self._augmenter:
-            return np.arange(len(self._images))
-        return np.random.default_rng((self._seed, self._epoch)).permutation(len(self._images))
+    def random_map(self, element: Any, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        images = self._augmenter(self._images[element], int(rng.integers(2**32)))
+        labels = self._labels[element]
+        return mix(images, labels, self._mixing, rng) if self._mixing else (images, labels)

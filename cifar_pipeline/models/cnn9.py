@@ -13,7 +13,7 @@ def cnn9_features(x: Any, architecture: Architecture, channel_mean: tuple[float,
     With the default widths and 32×32 pixels, and 100 outputs behind it, the network has 13,870,484 parameters.
     """
     activated: dict[str, Any] = {"activation": "relu", "kernel_initializer": architecture.initializer}
-    x = layers.Rescaling(1 / 255, offset=[-mean for mean in channel_mean], name="centre")(x)
+    x = layers.Rescaling(1 / 255, offset=[-mean for mean in channel_mean], dtype="float32", name="centre")(x)
     for block, (filters, dropout) in enumerate(zip(architecture.filters, architecture.block_dropout, strict=True), start=1):
         for part in "ab":
             x = layers.Conv2D(filters, 3, padding="same", **activated, name=f"conv{block}{part}")(x)

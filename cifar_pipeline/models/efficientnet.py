@@ -1,8 +1,8 @@
-"""EfficientNet from Keras Applications, with pretrained weights that compute what they computed when they were trained.
+"""EfficientNet B0 to B7 (Tan & Le 2019) and EfficientNetV2 B0 to B3 (2021) from Keras Applications.
 
-The trap: Keras adds a layer that divides by sqrt(std) only under `weights="imagenet"`. The same weights loaded from a
-file into `weights=None` see wrongly scaled pixels (tensorflow #49930, #62193). Here the file's normalisation variance
-is multiplied by the standard deviations instead, which is the same arithmetic.
+The trap: for the first family, Keras adds a layer that divides by sqrt(std) only under `weights="imagenet"`. The same weights
+loaded from a file into `weights=None` see wrongly scaled pixels (tensorflow #49930, #62193). Here the file's normalisation
+variance is multiplied by the standard deviations instead, which is the same arithmetic. V2 rescales in either case.
 """
 
 import warnings
@@ -17,30 +17,40 @@ from cifar_pipeline.errors import PipelineError
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def efficientnet_features(x: Any, size: int, weights: str) -> Any:
-    """Symbolic pixels 0..255 (N, size, size, 3) to pooled features (N, 1280) of EfficientNet-B0.
+def efficientnet_features(x: Any, name: str, size: int | None, weights: str, freeze_blocks: int) -> Any:
+    """Symbolic pixels 0..255 (N, size, size, 3) to pooled features (N, 1280 in the smallest).
 
     Args:
+        name: `efficientnet_b0` to `_b7`, `efficientnetv2_b0` to `_b3`.
+        size: None for images of any size.
         weights: `imagenet` (Keras fetches and verifies the file), `none`, or the path of a file in Keras' own layout.
+        freeze_blocks: the stem and this many first blocks do not train; 0 trains everything.
 
     Raises: PipelineError when pretrained weights are asked for and cannot be had, or do not fit.
     """
-    return _backbone(size, weights)(x)
+    backbone = _backbone(name, size, weights)
+    if freeze_blocks:
+        for layer in backbone.layers:
+            if layer.name.startswith(f"block{freeze_blocks + 1}"):
+                break
+            layer.trainable = False
+    return backbone(x)
 
 
-def _backbone(size: int, weights: str) -> keras.Model:
-    settings: dict[str, Any] = {"include_top": False, "input_shape": (size, size, 3), "pooling": "avg", "name": "efficientnet_b0"}
+def _backbone(name: str, size: int | None, weights: str) -> keras.Model:
+    application = getattr(keras.applications, name.replace("efficientnet", "EfficientNet").replace("v2", "V2").replace("_b", "B"))
+    settings: dict[str, Any] = {"include_top": False, "input_shape": (size, size, 3), "pooling": "avg"}
     if weights == "none":
-        return keras.applications.EfficientNetB0(weights=None, **settings)
+        return application(weights=None, **settings)
     if weights == "imagenet":
         try:
-            return keras.applications.EfficientNetB0(weights="imagenet", **settings)
+            return application(weights="imagenet", **settings)
         except Exception as error:  # Keras wraps every network failure in a bare Exception
             raise PipelineError(
-                f"the ImageNet weights of EfficientNet-B0 cannot be fetched ({error}). Run where there is internet once, or set "
-                "CIFAR_WEIGHTS_EFFICIENTNET_B0 or the recipe's `weights` to a file of them; `weights: none` trains from random ones."
+                f"the ImageNet weights of {name} cannot be fetched ({error}). Run where there is internet once, or set "
+                f"CIFAR_WEIGHTS_<RECIPE> or the recipe's `weights` to a file of them; `weights: none` trains from random ones."
             ) from None
-    model = keras.applications.EfficientNetB0(weights=None, **settings)
+    model = application(weights=None, **settings)
     path = Path(weights).expanduser()
     if not path.is_file():
         raise PipelineError(f"there are no pretrained weights at {path}; correct `weights` in params.yaml or fetch the file")
@@ -50,10 +60,16 @@ def _backbone(size: int, weights: str) -> keras.Model:
             warnings.simplefilter("error", UserWarning)
             model.load_weights(path)
     except (ValueError, OSError, KeyError, UserWarning) as error:
-        raise PipelineError(f"{path} does not hold EfficientNet-B0's weights in Keras' layout: {error}") from None
+        raise PipelineError(f"{path} does not hold the weights of {name} in Keras' layout: {error}") from None
+    _undo_missing_rescaling(model)
+    return model
+
+
+def _undo_missing_rescaling(model: keras.Model) -> None:
     # By type: its name counts up with every model built in the process.
     (normalization,) = (layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
+    if not normalization.weights:  # V2's are constants, in the model's own code
+        return
     mean, variance, *rest = normalization.get_weights()
     normalization.set_weights([mean, variance * np.array(IMAGENET_STD, variance.dtype).reshape(variance.shape), *rest])
     normalization.finalize_state()
-    return model

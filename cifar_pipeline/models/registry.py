@@ -3,6 +3,8 @@
 Resizing, rescaling and centring are layers of the model: what was trained is what is saved and what is served.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +12,11 @@ import keras
 
 from cifar_pipeline.models.cnn9 import cnn9_features
 from cifar_pipeline.models.efficientnet import efficientnet_features
-from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.recipes import Part, Recipe
 
 INPUT_SIZE = 32
 CLASSES = 100
+RESIZE = "resize"
 
 
 @dataclass(frozen=True)
@@ -34,19 +37,16 @@ def build_classifier(recipe: Recipe, channel_mean: tuple[float, float, float]) -
 
     Raises: PipelineError when the weights are asked for and cannot be had or do not fit.
     """
-    size = recipe.image_size
-    resized = keras.Input((size, size, 3), name="pixels")
-    features: Any
-    if recipe.architecture.name == "cnn9":
-        features = cnn9_features(resized, recipe.architecture, channel_mean)
-    else:
-        features = efficientnet_features(resized, size, recipe.weights)
-    features = keras.layers.Dropout(recipe.architecture.dropout, name="drop_head")(features)
+    size = None if recipe.progressive else recipe.image_size
+    pixels = keras.Input((size, size, 3), name="pixels")
+    with _float_policy(recipe.float_policy):
+        features = _features(pixels, recipe, channel_mean, size)
+        features = keras.layers.Dropout(recipe.architecture.dropout, name="drop_head")(features)
     logits = keras.layers.Dense(CLASSES, dtype="float32", name="logits")(features)
-    network = keras.Model(resized, logits, name=recipe.architecture.name)
+    network = keras.Model(pixels, logits, name=recipe.architecture.name)
     for layer in network._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = not recipe.freeze_batch_norm
+            layer.trainable = layer.trainable and not recipe.freeze_batch_norm
             layer.momentum = recipe.batch_norm_momentum or layer.momentum
 
     model = _with_resizing(network, recipe, INPUT_SIZE)
@@ -54,10 +54,44 @@ def build_classifier(recipe: Recipe, channel_mean: tuple[float, float, float]) -
     return Classifier(model, trainer=model if native else _with_resizing(network, recipe, None))
 
 
+def set_image_size(model: keras.Model, size: int) -> bool:
+    """Let the network of a progressive recipe see another image size in pixels; True when it was another before."""
+    if not any(layer.name == RESIZE for layer in model.layers):
+        return False
+    layer = model.get_layer(RESIZE)
+    if layer.height == size:
+        return False
+    layer.height = layer.width = size
+    return True
+
+
+def part_of(variable: str) -> Part:
+    """Which part of the network a variable belongs to, by its path."""
+    if variable.startswith("logits/"):
+        return "head"
+    return "stem" if variable.startswith(("stem_", "conv1a/")) else "body"
+
+
+def _features(pixels: Any, recipe: Recipe, channel_mean: tuple[float, float, float], size: int | None) -> Any:
+    if recipe.architecture.name == "cnn9":
+        return cnn9_features(pixels, recipe.architecture, channel_mean)
+    return efficientnet_features(pixels, recipe.architecture.name, size, recipe.weights, recipe.freeze_blocks)
+
+
 def _with_resizing(network: keras.Model, recipe: Recipe, size: int | None) -> keras.Model:
     image = keras.Input((size, size, 3), dtype="uint8", name="image")
-    if size == recipe.image_size:
+    if size == recipe.image_size and not recipe.progressive:
         pixels = keras.layers.Rescaling(1.0, name="to_float")(image)
     else:
-        pixels = keras.layers.Resizing(recipe.image_size, recipe.image_size, recipe.interpolation, name="resize")(image)
+        pixels = keras.layers.Resizing(recipe.image_size, recipe.image_size, recipe.interpolation, name=RESIZE)(image)
     return keras.Model(image, network(pixels), name="classifier")
+
+
+@contextmanager
+def _float_policy(name: str) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,8 +1,14 @@
-"""Which device trains. A GPU that was asked for and is missing is an error, never a quiet CPU run."""
+"""Which devices train. A GPU that was asked for and is missing is an error, never a quiet CPU run."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import keras
 
 from cifar_pipeline.errors import PipelineError
+
+MOST_WORKERS = 8
 
 
 def gpu_names() -> list[str]:
@@ -10,8 +16,8 @@ def gpu_names() -> list[str]:
     return list(keras.distribution.list_devices("gpu"))
 
 
-def require_device(device: str) -> str:
-    """The device that training will run on, `cpu` or the GPUs' names.
+def require_devices(device: str) -> list[str]:
+    """The devices that training will run on: every GPU there is, else the CPU.
 
     Raises: PipelineError when the recipe asks for a GPU and there is none.
     """
@@ -21,4 +27,41 @@ def require_device(device: str) -> str:
             "the recipe asks for a GPU and the Keras backend sees none. Install the GPU build (`make setup GPU=1`) on a machine "
             "with an NVIDIA driver, or set the recipe's `device: any` in params.yaml to train on the CPU."
         )
-    return ", ".join(gpus) or "cpu"
+    return gpus or ["cpu:0"]
+
+
+def input_workers(devices: Sequence[str]) -> int:
+    """Processes that make batches: a CPU that trains is slower than one thread of them, a GPU is not."""
+    if devices[0].startswith("cpu"):
+        return 0
+    return max(1, min(MOST_WORKERS, (os.cpu_count() or 2) - 1))
+
+
+@contextmanager
+def data_parallel(devices: Sequence[str], batch_size: int) -> Iterator[None]:
+    """Frame in which a model is built and trained on all devices, each taking an equal share of every batch.
+
+    The recipe's batch size is that of a step over all devices, so that its learning rate and its result do not change with
+    their number (but for the order of sums).
+
+    Raises: PipelineError when the batch cannot be shared equally.
+    """
+    if len(devices) == 1:
+        yield
+        return
+    if batch_size % len(devices):
+        raise PipelineError(
+            f"a batch of {batch_size} cannot be shared equally by {len(devices)} devices; make the recipe's `batch_size` a multiple, "
+            "or hide devices (CUDA_VISIBLE_DEVICES)"
+        )
+    if keras.backend.backend() == "tensorflow":  # what Keras' guide gives for this backend; keras.distribution is JAX's
+        import tensorflow as tf  # noqa: PLC0415  # no other backend needs it
+
+        with tf.distribute.MirroredStrategy([name.upper() for name in devices]).scope():
+            yield
+        return
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=list(devices)))
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(None)

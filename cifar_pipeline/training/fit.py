@@ -1,20 +1,18 @@
 """Training one recipe. Knows nothing of Dagster, and is never given the test split."""
 
-import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 
-from cifar_pipeline.inputs.augmentation import Augmenter
-from cifar_pipeline.inputs.batches import Batches, Images
-from cifar_pipeline.models.registry import CLASSES, build_classifier
+from cifar_pipeline.inputs.batches import Images, steps_per_epoch, training_batches
+from cifar_pipeline.models.registry import build_classifier, set_image_size
 from cifar_pipeline.recipes import Recipe
-from cifar_pipeline.training.device import require_device
+from cifar_pipeline.training.callbacks import Keeper, ProgressiveResolution
+from cifar_pipeline.training.checkpoints import Checkpoints
+from cifar_pipeline.training.device import data_parallel, input_workers, require_devices
+from cifar_pipeline.training.optimizers import build_optimizer
 from cifar_pipeline.training.progress import EpochRecord, Progress
-from cifar_pipeline.training.schedules import build_optimizer
 
 VALIDATION_BATCH = 250
 
@@ -26,8 +24,7 @@ class Training:
     model: keras.Model
     """complete, with the weights of the best epoch"""
     history: list[EpochRecord]
-    device: str
-    seconds: float
+    devices: Sequence[str]
 
     @property
     def best(self) -> EpochRecord:
@@ -38,51 +35,70 @@ def train(
     recipe: Recipe,
     training: Images,
     validation: Images,
-    checkpoints: Path,
+    checkpoints: Checkpoints,
     report: Callable[[EpochRecord, float], None] = lambda record, left: None,
+    *,
+    devices: Sequence[str] = (),
 ) -> Training:
     """Train `recipe`, keeping the weights of the epoch with the lowest mean validation loss.
 
+    Goes on from the last whole checkpoint, and ends with the weights that an uninterrupted training ends with (on a CPU, to
+    the bit).
+
     Args:
-        checkpoints: folder for the best weights so far; created.
         report: called after each epoch with its record and the seconds left.
+        devices: as `keras.distribution.list_devices` names them; every GPU, or the CPU, where absent.
 
     Raises: PipelineError for a missing GPU or missing weights, and when the loss is no longer finite.
     """
-    started = time.monotonic()
-    device = require_device(recipe.device)
-    keras.utils.set_random_seed(recipe.seed)
-    classifier = build_classifier(recipe, training.channel_mean())
-    steps = math.ceil(len(training) / recipe.batch_size) * recipe.epochs
-    classifier.trainer.compile(
-        optimizer=build_optimizer(recipe.optimizer, recipe.schedule, steps),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
-        metrics=["accuracy"],
-    )
-    # Variables first made inside the traced step would have it traced twice.
-    classifier.trainer.optimizer.build(classifier.trainer.trainable_variables)
-    resized = recipe.augmentation.order == "resized"
-    augmenter = Augmenter(recipe.augmentation, resize=recipe.image_size if resized else None)
+    devices = devices or require_devices(recipe.device)
+    with data_parallel(devices, recipe.batch_size):
+        keras.utils.set_random_seed(recipe.seed)
+        classifier = build_classifier(recipe, training.channel_mean())
+        trainer, steps = classifier.trainer, steps_per_epoch(training, recipe.batch_size)
+        trainer.compile(
+            optimizer=build_optimizer(recipe.optimizer, recipe.schedule, steps * recipe.epochs),
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+            metrics=["accuracy"],
+            jit_compile="auto" if devices[0].startswith("gpu") else False,  # XLA makes EfficientNet slower on a CPU
+        )
+        # Variables first made inside the traced step would have it traced twice, and there would be none to restore into.
+        trainer.optimizer.build(trainer.trainable_variables)
+        resumed = checkpoints.load()
+        progress = Progress(recipe, len(training), report, resumed.history if resumed else [])
+        if not (resumed and resumed.finished):
+            remembering = _remembering_callbacks(recipe)
+            averages = keras.callbacks.SwapEMAWeights() if recipe.optimizer.ema else None
+            keeper = Keeper(checkpoints, progress, remembering, averages, resumed)
+            first = len(progress.records)
+            trainer.fit(
+                training_batches(training, recipe, first_epoch=first, workers=input_workers(devices)),
+                steps_per_epoch=steps,
+                validation_data=(validation.pixels, validation.one_hot()),
+                validation_batch_size=VALIDATION_BATCH,
+                shuffle=False,  # the batches are
+                initial_epoch=first,
+                epochs=recipe.epochs,
+                callbacks=[
+                    ProgressiveResolution(recipe, classifier.trainer),
+                    *([averages] if averages else []),
+                    progress,
+                    *remembering,
+                    keeper,
+                ],
+                verbose=0,
+            )
+        result = Training(classifier.model, progress.records, devices)
+        set_image_size(classifier.model, recipe.image_size)
+        trainer.load_weights(checkpoints.best_path(result.best.epoch))
+        return result
 
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    best = checkpoints / "best.weights.h5"
-    progress = Progress(recipe.epochs, len(training), report)
-    callbacks: list[keras.callbacks.Callback] = [
-        progress,
-        keras.callbacks.ModelCheckpoint(best, monitor="val_loss", save_best_only=True, save_weights_only=True),
-    ]
+
+def _remembering_callbacks(recipe: Recipe) -> list[keras.callbacks.Callback]:
+    callbacks: list[keras.callbacks.Callback] = []
     if recipe.plateau:
         plateau = recipe.plateau
         callbacks.append(keras.callbacks.ReduceLROnPlateau("val_loss", plateau.factor, plateau.patience, min_lr=plateau.minimum))
     if recipe.early_stopping:
         callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=recipe.early_stopping))
-    classifier.trainer.fit(
-        Batches(training, recipe.batch_size, augmenter=augmenter, seed=recipe.seed, one_hot=CLASSES),
-        validation_data=Batches(validation, VALIDATION_BATCH, one_hot=CLASSES),
-        epochs=recipe.epochs,
-        shuffle=False,  # Batches shuffles by seed and epoch
-        callbacks=callbacks,
-        verbose=0,
-    )
-    classifier.trainer.load_weights(best)
-    return Training(classifier.model, progress.records, device, time.monotonic() - started)
+    return callbacks

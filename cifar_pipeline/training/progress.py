@@ -3,13 +3,15 @@
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
 
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.training.optimizers import learning_rate
 
 LINE_EVERY_S = 10.0
 
@@ -20,8 +22,11 @@ class EpochRecord:
 
     epoch: int
     """counted from 1"""
+    image_size: int
+    """pixels a side"""
     loss: float
     accuracy: float
+    """of training images as they were trained on: augmented, and mixed where the recipe mixes"""
     val_loss: float
     val_accuracy: float
     learning_rate: float
@@ -29,7 +34,7 @@ class EpochRecord:
     images_per_s: float
     """training alone, validation excluded"""
     seconds: float
-    """since training began"""
+    """since training began, without the time in which it was dead"""
 
     def row(self) -> dict[str, float]:
         return asdict(self)
@@ -39,17 +44,25 @@ class Progress(keras.callbacks.Callback):
     """Reports steps and epochs, and stops a training whose loss is no longer finite.
 
     Args:
-        epochs, images: of the whole training, and per epoch.
+        images: training images.
         report: called with every finished epoch and the seconds that the rest will take.
+        history: epochs that were trained before; the next ones are added to it.
     """
 
-    def __init__(self, epochs: int, images: int, report: Callable[[EpochRecord, float], None]) -> None:
+    def __init__(
+        self, recipe: Recipe, images: int, report: Callable[[EpochRecord, float], None], history: Sequence[EpochRecord] = ()
+    ) -> None:
         super().__init__()
-        self.records: list[EpochRecord] = []
-        self._epochs, self._images, self._report = epochs, images, report
+        self.records = list(history)
+        self._recipe, self._images, self._report = recipe, images, report
+        # An epoch's time goes with its pixels.
+        self._work = [recipe.size_at(epoch) ** 2 for epoch in range(recipe.epochs)]
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._start = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
+        self._start = self._last_line - (self.records[-1].seconds if self.records else 0.0)
+        if self.records:
+            _say(f"epoch {len(self.records)}/{self._recipe.epochs} was the last whole one of a training that ended early; going on from it")
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch, self._epoch_start = epoch, time.monotonic()
@@ -58,44 +71,48 @@ class Progress(keras.callbacks.Callback):
         self._train_end = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        loss = float(logs["loss"])
-        if not math.isfinite(loss):
-            raise PipelineError(
-                f"the training loss became {loss} in epoch {self._epoch + 1}, step {batch + 1}, at learning rate "
-                f"{self._learning_rate():.2g}; lower the recipe's learning rate"
-            )
+        loss = self._finite("training", float(logs["loss"]), batch)
         now = time.monotonic()
         if now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
-            steps = self.params["steps"]
-            done = (batch + 1) / steps
-            speed = done * self._images / (now - self._epoch_start)
-            left = (self._epochs - self._epoch - done) * self._images / speed
-            _say(f"epoch {self._epoch + 1}/{self._epochs}  {done:4.0%}  loss {loss:.3f}  {speed:.0f} images/s  {left / 60:.1f} min left")
+            done = (batch + 1) / self.params["steps"]
+            elapsed = now - self._epoch_start
+            left = elapsed / done * (sum(self._work[self._epoch :]) / self._work[self._epoch] - done)
+            speed = done * self._images / elapsed
+            _say(
+                f"epoch {self._epoch + 1}/{self._recipe.epochs}  {done:4.0%}  loss {loss:.3f}  {speed:.0f} images/s  "
+                f"{left / 60:.1f} min left"
+            )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         now = time.monotonic()
         record = EpochRecord(
             epoch=epoch + 1,
+            image_size=self._recipe.size_at(epoch),
             loss=float(logs["loss"]),
             accuracy=float(logs["accuracy"]),
-            val_loss=float(logs["val_loss"]),
+            val_loss=self._finite("validation", float(logs["val_loss"]), self.params["steps"] - 1),
             val_accuracy=float(logs["val_accuracy"]),
-            learning_rate=self._learning_rate(),
+            learning_rate=learning_rate(self.model.optimizer),
             images_per_s=self._images / (self._train_end - self._epoch_start),
             seconds=now - self._start,
         )
         self.records.append(record)
-        left = (now - self._start) / len(self.records) * (self._epochs - epoch - 1)
+        left = record.seconds / sum(self._work[: epoch + 1]) * sum(self._work[epoch + 1 :])
         _say(
-            f"epoch {record.epoch}/{self._epochs} done  loss {record.loss:.3f}  accuracy {record.accuracy:.1%}  "
+            f"epoch {record.epoch}/{self._recipe.epochs} done  loss {record.loss:.3f}  accuracy {record.accuracy:.1%}  "
             f"validation loss {record.val_loss:.3f}  accuracy {record.val_accuracy:.1%}  "
             f"{record.images_per_s:.0f} images/s  {left / 60:.1f} min left"
         )
         self._report(record, left)
 
-    def _learning_rate(self) -> float:
-        return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+    def _finite(self, kind: str, loss: float, batch: int) -> float:
+        if not math.isfinite(loss):
+            raise PipelineError(
+                f"the {kind} loss became {loss} in epoch {self._epoch + 1}, step {batch + 1}, at learning rate "
+                f"{learning_rate(self.model.optimizer):.2g}; lower the recipe's learning rate"
+            )
+        return loss
 
 
 def _say(line: str) -> None:

@@ -1,5 +1,7 @@
 """From a workspace and a recipe's name to a saved, checked model with its provenance."""
 
+import hashlib
+import json
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +12,10 @@ from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.dataset.validation import Check
 from cifar_pipeline.inputs.batches import load_images
+from cifar_pipeline.params import Params
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.recipes import Params, Recipe
+from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
 from cifar_pipeline.training.saved import check_saved, save_training
 
@@ -21,7 +25,7 @@ CHECKED_IMAGES = 256
 def train_and_save(
     name: str, params: Params, home: Workspace, report: Callable[[dict[str, float], float], None]
 ) -> tuple[list[Check], dict[str, Any]]:
-    """Train recipe `name` and write `data/models/<name>`.
+    """Train recipe `name`, from its last checkpoint where it was interrupted, and write `data/models/<name>`.
 
     Args:
         report: called after each epoch with its record and the seconds left.
@@ -33,16 +37,18 @@ def train_and_save(
     recipe = params.recipe(name)
     training = load_images(home.table, home.splits, "train", per_class=recipe.train_per_class, seed=recipe.seed)
     validation = load_images(home.table, home.splits, "validation", per_class=recipe.validation_per_class, seed=recipe.seed)
-    result = train(recipe, training, validation, home.checkpoints(name), lambda record, left: report(record.row(), left))
+    weights, inputs = _weights(recipe), {path.name: dvc_md5(path) for path in (home.table, home.splits)}
+    checkpoints = Checkpoints(home.checkpoints(name, params.profile), _identity(recipe, weights, inputs))
+    result = train(recipe, training, validation, checkpoints, lambda record, left: report(record.row(), left))
     summary = {
         "parameters": result.model.count_params(),
         "train_images": len(training),
         "validation_images": len(validation),
-        "training_s": round(result.seconds, 1),
+        "training_s": round(result.history[-1].seconds, 1),
         "best_epoch": result.best.epoch,
         "val_loss": round(result.best.val_loss, 5),
         "val_accuracy": round(result.best.val_accuracy, 5),
-        "device": result.device,
+        "device": ", ".join(result.devices),
     }
     splits = read_table(home.splits)
     provenance = {
@@ -50,14 +56,23 @@ def train_and_save(
         "recipe": recipe.model_dump(mode="json", exclude={"weights"}),
         "profile": params.profile,
         "generated": params.source().kind == "generated",
-        "weights": _weights(recipe),
+        "weights": weights,
         "archive_sha256": archive_of(splits),
-        "inputs": {path.name: dvc_md5(path) for path in (home.table, home.splits)},
+        "inputs": inputs,
         "versions": {"python": platform.python_version(), **library_versions()},
         "machine": f"{platform.system()} {platform.machine()}",
     }
     save_training(result, provenance, home.model(name))
-    return check_saved(result, home.model(name), validation.pixels[:CHECKED_IMAGES]), summary
+    checks = check_saved(result, home.model(name), validation.pixels[:CHECKED_IMAGES])
+    checkpoints.remove()
+    return checks, summary
+
+
+def _identity(recipe: Recipe, weights: dict[str, str], inputs: dict[str, str]) -> str:
+    """What a training must have in common with a checkpoint to go on from it."""
+    settings = recipe.model_dump(mode="json", exclude={"weights"})
+    content = json.dumps({"recipe": settings, "weights": weights, "inputs": inputs}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _weights(recipe: Recipe) -> dict[str, str]:

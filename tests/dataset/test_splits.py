@@ -6,7 +6,7 @@ from cifar_pipeline.dataset.splits import build_splits, split_rows, stratified_s
 from cifar_pipeline.dataset.table import build_table, read_table
 from cifar_pipeline.dataset.validation import check_splits, check_table
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.recipes import Source, SplitSettings
+from cifar_pipeline.params import Source, SplitSettings
 
 SETTINGS = SplitSettings(validation_fraction=0.2, seed=123)
 SOURCE = Source(kind="generated", train_per_class=10, test_per_class=2)

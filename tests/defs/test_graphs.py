@@ -12,7 +12,7 @@ import pytest
 from cifar_pipeline.definitions import build_defs, defs
 from cifar_pipeline.defs.executors import POOL
 from cifar_pipeline.defs.stages import build_stages
-from cifar_pipeline.recipes import PROFILES, load_params, select_profile
+from cifar_pipeline.params import PROFILES, load_params, select_profile
 from tests.workspaces import CHECKOUT, DVC
 
 READ_STAGES = """

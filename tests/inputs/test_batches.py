@@ -6,7 +6,8 @@ from cifar_pipeline.dataset.table import build_table, read_table, write_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.augmentation import Augmenter
 from cifar_pipeline.inputs.batches import Batches, load_images
-from cifar_pipeline.recipes import PROFILES, Augmentation, SplitSettings, load_params, select_profile
+from cifar_pipeline.params import PROFILES, SplitSettings, load_params, select_profile
+from cifar_pipeline.recipes import Augmentation
 
 FLIP = Augmentation(horizontal_flip=0.5, shift_x=0.125, shift_y=0.125)
 

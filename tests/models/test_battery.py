@@ -8,7 +8,8 @@ from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.models.efficientnet import _backbone
 from cifar_pipeline.models.registry import build_classifier
-from cifar_pipeline.recipes import Recipe, load_params, select_profile
+from cifar_pipeline.params import load_params, select_profile
+from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.training.fit import train
 from cifar_pipeline.training.saved import check_saved, load_model, save_training
 

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.recipes import PROFILES, load_params, select_profile
+from cifar_pipeline.params import PROFILES, load_params, select_profile
 
 
 @pytest.mark.parametrize("profile", PROFILES)

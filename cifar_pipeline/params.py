@@ -1,0 +1,194 @@
+"""params.yaml, typed: profiles, data sources and one recipe per model. The only module that reads the file.
+
+A recipe is written once, under `seed`, as its paper has it; every other profile states what it changes. Unknown keys
+are refused with the nearest valid name.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from cifar_pipeline.artifacts import replacing_file
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.recipes import Count, Fraction, Recipe, Settings
+
+T = TypeVar("T", bound=BaseModel)
+Profile = Literal["smoke", "quick", "laptop", "seed", "best"]
+PROFILES: tuple[Profile, ...] = ("smoke", "quick", "laptop", "seed", "best")
+
+
+class Source(Settings):
+    """Where the archive comes from, and what its table must look like."""
+
+    kind: Literal["download", "generated"]
+    url: str = Field("", description="http(s)://, file:// or a path; `download` only")
+    sha256: str = Field("", description="expected checksum of the archive; `download` only")
+    seed: int = Field(0, description="`generated` only")
+    train_per_class: Count
+    test_per_class: Count
+    channel_mean: tuple[Fraction, Fraction, Fraction] | None = Field(None, description="of train pixels / 255")
+    channel_std: tuple[Fraction, Fraction, Fraction] | None = None
+
+
+class SplitSettings(Settings):
+    """How the training images are divided."""
+
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
+    seed: int
+
+
+class ProfileSettings(Settings):
+    """What a profile changes apart from the recipes."""
+
+    source: str
+
+
+class Params(Settings):
+    """The whole of params.yaml, under one profile."""
+
+    profile: Profile
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = Field(description="the recipes that are in the graph")
+    sources: dict[str, Source]
+    profiles: dict[Profile, ProfileSettings]
+    splits: SplitSettings
+    recipes: dict[str, dict[Profile, dict[str, Any]]]
+
+    def source(self) -> Source:
+        """The data source of the active profile, with `$CIFAR_ARCHIVE` and `$CIFAR_ARCHIVE_SHA256` in place of its own."""
+        name = self.profiles[self.profile].source
+        if name not in self.sources:
+            raise PipelineError(f"profile '{self.profile}' names the source '{name}'; params.yaml has {sorted(self.sources)}")
+        source = self.sources[name]
+        if source.kind == "generated":
+            return source
+        changes = {"url": os.environ.get("CIFAR_ARCHIVE"), "sha256": os.environ.get("CIFAR_ARCHIVE_SHA256")}
+        return source.model_copy(update={key: value for key, value in changes.items() if value})
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe `name` of the active profile; `$CIFAR_WEIGHTS_<NAME>` replaces the weights of a pretrained recipe.
+
+        Raises: PipelineError for a recipe that is unknown or does not validate.
+        """
+        if name not in self.recipes:
+            raise PipelineError(f"no recipe '{name}' in params.yaml{_nearest(name, self.recipes)}; it has {sorted(self.recipes)}")
+        profiles = self.recipes[name]
+        if missing := sorted({"seed", self.profile} - set(profiles)):
+            raise PipelineError(f"recipe '{name}' has no {missing} in params.yaml; write an empty mapping ({{}}) for no change")
+        changes = profiles[self.profile] if self.profile != "seed" else {}
+        recipe = _validated(Recipe, _merge(profiles["seed"], changes), f"recipes.{name} under profile '{self.profile}'")
+        local = os.environ.get(f"CIFAR_WEIGHTS_{name.upper()}")
+        return recipe.model_copy(update={"weights": local}) if local and recipe.weights == "imagenet" else recipe
+
+    def value(self, key: str) -> Any:
+        """The value at a dotted key of params.yaml, in JSON's terms, as DVC records it."""
+        content: Any = self.model_dump(mode="json")
+        for part in key.split("."):
+            content = content[part]
+        return content
+
+
+def load_params(path: Path) -> Params:
+    """Read and validate params.yaml, every recipe under every profile included.
+
+    Raises: PipelineError naming the file, the key and what it should be.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing; restore it with `git checkout params.yaml`") from None
+    except yaml.YAMLError as error:
+        raise PipelineError(f"{path} is not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise PipelineError(f"{path} holds no settings; restore it with `git checkout params.yaml`")
+    params = _validated(Params, content, path.name)
+    for name in params.models:
+        params.recipe(name)
+    for profile in PROFILES:
+        other = params.model_copy(update={"profile": profile})
+        other.source()
+        for name in params.recipes:
+            other.recipe(name)
+    return params
+
+
+def select_profile(path: Path, profile: str) -> bool:
+    """Make `profile` the active one, as `dvc exp run -S profile=...` would: in params.yaml. True when it was another.
+
+    params.yaml is the only place that says which profile `data/` holds, so that DVC records what was really run.
+    """
+    if profile not in PROFILES:
+        raise PipelineError(f"no profile '{profile}'{_nearest(profile, PROFILES)}; there are {', '.join(PROFILES)}")
+    return _rewrite_line(path, "profile", profile)
+
+
+def select_models(path: Path, models: Sequence[str]) -> bool:
+    """Put these recipes, and no others, in the graph, as `dvc exp run -S models=[...]` would. True when they were others."""
+    recipes = load_params(path).recipes
+    for name in models:
+        if name not in recipes:
+            raise PipelineError(f"no recipe '{name}'{_nearest(name, recipes)}; there are {', '.join(recipes)}")
+    return _rewrite_line(path, "models", f"[{', '.join(models)}]")
+
+
+def _rewrite_line(path: Path, key: str, value: str) -> bool:
+    # Not through a YAML writer, which would lose the file's comments.
+    before = path.read_text()
+    after, found = re.subn(rf"(?m)^{key}: *[^#\n]*?(?= *(#|$))", f"{key}: {value}", before, count=1)
+    if not found:
+        raise PipelineError(f"{path} has no line `{key}: ...`; add `{key}: {value}`")
+    if after == before:
+        return False
+    with replacing_file(path) as temporary:
+        temporary.write_text(after)
+    return True
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if nested else value
+    return merged
+
+
+def _validated(model: type[T], content: Any, where: str) -> T:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise PipelineError(f"{where} is not valid:\n" + "\n".join(_problems(error, model))) from None
+
+
+def _problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    names = _keys(model)
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {where}: no such key{_nearest(str(problem['loc'][-1]), names)}")
+        elif problem["type"] == "value_error":  # a rule of ours, which says what it found itself
+            lines.append(f"  {where + ': ' if where else ''}{problem['ctx']['error']}")
+        else:
+            found = problem["input"]
+            allowed = re.findall(r"'([^']+)'", str(problem.get("ctx", {}).get("expected", "")))
+            lines.append(f"  {where}: {problem['msg']} (found {found!r:.60}){_nearest(str(found), allowed)}")
+    return lines
+
+
+def _keys(model: type[BaseModel]) -> set[str]:
+    keys = set(model.model_fields)
+    for field in model.model_fields.values():
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                keys |= _keys(kind)
+    return keys
+
+
+def _nearest(name: str, names: Any) -> str:
+    matches = difflib.get_close_matches(name, [str(other) for other in names], n=1)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""

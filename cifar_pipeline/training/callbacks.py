@@ -1,0 +1,67 @@
+"""What happens at the ends of epochs, apart from telling people (progress.py)."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from cifar_pipeline.models.registry import set_image_size
+from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.training.checkpoints import Checkpoint, Checkpoints, restore
+from cifar_pipeline.training.progress import Progress
+
+
+class ProgressiveResolution(keras.callbacks.Callback):
+    """Sets the image size of each epoch, for training and validation (Howard & Gugger 2018; Tan & Le 2021)."""
+
+    def __init__(self, recipe: Recipe, model: keras.Model) -> None:
+        super().__init__()
+        self._recipe, self._classifier = recipe, model
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if set_image_size(self._classifier, self._recipe.size_at(epoch)):
+            # The size is a constant of the traced functions.
+            self.model.make_train_function(force=True)
+            self.model.make_test_function(force=True)
+
+
+class Keeper(keras.callbacks.Callback):
+    """Keeps the best weights and what a killed training goes on from. Comes after every other callback.
+
+    Args:
+        progress: has the history, the epoch that ends included.
+        replayed: callbacks with a memory of their own, which lives through a restart by being shown the history again.
+        averages: swaps averaged weights into the model while it is validated, and while they are saved as the best.
+        resumed: the checkpoint to go on from.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        progress: Progress,
+        replayed: Sequence[keras.callbacks.Callback],
+        averages: keras.callbacks.SwapEMAWeights | None,
+        resumed: Checkpoint | None,
+    ) -> None:
+        super().__init__()
+        self._checkpoints, self._progress, self._replayed = checkpoints, progress, replayed
+        self._averages, self._resumed = averages, resumed
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if not self._resumed:
+            return
+        for record in self._resumed.history:
+            for callback in self._replayed:
+                callback.on_epoch_end(record.epoch - 1, {"val_loss": record.val_loss})
+        restore(self.model, self._resumed.state)  # after the replay, which changes the learning rate again
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        history = self._progress.records
+        if history[-1].val_loss < min((record.val_loss for record in history[:-1]), default=math.inf):
+            if self._averages:
+                self._averages.on_test_begin()
+            self._checkpoints.save_best(self.model, history[-1].epoch)
+            if self._averages:
+                self._averages.on_test_end()
+        self._checkpoints.save(self.model, history, finished=self.model.stop_training or epoch + 1 == self.params["epochs"])

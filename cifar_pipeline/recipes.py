@@ -166,6 +166,8 @@ class Recipe(Settings):
             raise ValueError(f"`progressive` takes {used} of {self.epochs} epochs and leaves none at `image_size`")
         if self.plateau and self.schedule.name != "constant":
             raise ValueError(f"`plateau` with the schedule `{self.schedule.name}`; a plateau rule needs `constant`")
+        if self.plateau and self.optimizer.part_rates:
+            raise ValueError("`plateau` with `part_rates`; Keras lowers one rate only")
         return self
 
     def size_at(self, epoch: int) -> int:

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.params import PROFILES, load_params, select_profile
+from cifar_pipeline.params import PROFILES, load_params, select_models, select_profile
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -44,6 +44,43 @@ def test_a_wrong_value_is_named(params_file):
         load_params(params_file)
 
 
+def test_an_unknown_choice_is_refused_with_the_nearest_name(params_file):
+    changed(params_file, lambda content: content["recipes"]["cnn9"]["laptop"]["optimizer"].update(name="rmspop"))
+    with pytest.raises(PipelineError, match=r"optimizer\.name: .*\(found 'rmspop'\) \(did you mean 'rmsprop'\?\)"):
+        load_params(params_file)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "change", "message"),
+    [
+        ("cnn9", {"weights": "imagenet"}, "no pretrained weights for cnn9"),
+        ("cnn9", {"freeze_blocks": 2}, "cnn9 has no BatchNorm and no pretrained blocks"),
+        ("cnn9", {"progressive": [{"size": 16, "epochs": 1}]}, "whose dense layers fix the image size"),
+        ("cnn9", {"mixing": {"probability": 0.5}}, "set `mixup` or `cutmix`"),
+        ("cnn9", {"optimizer": {"weight_decay": 0.1}}, "name it `adamw`"),
+        ("cnn9", {"optimizer": {"momentum": 0.9}}, "`momentum` with `adam`"),
+        ("cnn9", {"optimizer": {"name": "sgd", "nesterov": True}}, "`nesterov` needs"),
+        ("efficientnet_b0", {"architecture": {"units": 10}}, r"\['units'\] are options of cnn9"),
+        ("efficientnet_b0", {"schedule": {"name": "cosine"}}, "`plateau` with the schedule `cosine`"),
+        ("efficientnet_b0", {"optimizer": {"part_rates": {"head": 10}}}, "`plateau` with `part_rates`"),
+        ("efficientnet_b0", {"progressive": [{"size": 64, "epochs": 1}]}, "which resizes once"),
+        ("efficientnetv2_b0", {"progressive": [{"size": 64, "epochs": 10}]}, "takes 10 of 10 epochs"),
+        ("efficientnetv2_b0", {"freeze_batch_norm": True, "batch_norm_momentum": 0.9}, "keep one of them"),
+    ],
+)
+def test_a_contradiction_is_named(params_file, recipe, change, message):
+    def contradict(content):
+        for profile in ("smoke", "quick", "laptop", "best"):
+            content["recipes"][recipe][profile] = {}
+        seed = content["recipes"][recipe]["seed"]
+        for key, value in change.items():
+            seed[key] = seed.get(key, {}) | value if isinstance(value, dict) else value
+
+    changed(params_file, contradict)
+    with pytest.raises(PipelineError, match=message):
+        load_params(params_file)
+
+
 def test_a_missing_profile_of_a_recipe_is_named(params_file):
     changed(params_file, lambda content: content["recipes"]["cnn9"].pop("quick"))
     with pytest.raises(PipelineError, match=r"recipe 'cnn9' has no \['quick'\]"):
@@ -64,6 +101,21 @@ def test_selecting_a_profile_changes_one_line(params_file):
     assert params_file.read_text() == before.replace("profile: quick", "profile: smoke", 1)
     with pytest.raises(PipelineError, match="did you mean 'smoke'"):
         select_profile(params_file, "smok")
+
+
+def test_choosing_models_changes_one_line(params_file):
+    before = params_file.read_text()
+    assert select_models(params_file, ["efficientnetv2_b0", "cnn9"])
+    assert params_file.read_text() == before.replace("models: [cnn9, efficientnet_b0]", "models: [efficientnetv2_b0, cnn9]", 1)
+    assert load_params(params_file).models == ("efficientnetv2_b0", "cnn9")
+    with pytest.raises(PipelineError, match="did you mean 'cnn9'"):
+        select_models(params_file, ["cnn"])
+
+
+def test_a_model_without_a_recipe_is_refused(params_file):
+    changed(params_file, lambda content: content.update(models=["cnn8"]))
+    with pytest.raises(PipelineError, match=r"no recipe 'cnn8' .*did you mean 'cnn9'"):
+        load_params(params_file)
 
 
 def test_environment_replaces_address_and_weights(params_file, monkeypatch):

@@ -87,8 +87,8 @@ def training_batches(images: Images, recipe: Recipe, *, first_epoch: int = 0, wo
         .shuffle()
         .batch(recipe.batch_size, drop_remainder=True)
         .repeat(recipe.epochs)
-        .slice(slice(first_epoch * steps, recipe.epochs * steps))
         .random_map(_Prepare(images, recipe))
+        .slice(slice(first_epoch * steps, recipe.epochs * steps))  # last: the random state goes by the number before it
     )
     # One thread: the transforms hold Python's lock, and what they share is not made for several.
     iterator = batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=16))

@@ -18,21 +18,23 @@ KINDS: dict[str, type[keras.optimizers.Optimizer]] = {
 def build_optimizer(settings: Optimizer, schedule: Schedule, steps: int) -> keras.optimizers.Optimizer:
     """The Keras optimiser of a recipe that takes `steps` steps in all; one for each part where the parts' rates differ."""
     if not settings.part_rates:
-        return _single(settings, schedule, steps, 1.0)
-    parts: dict[Part, keras.optimizers.Optimizer] = {
-        part: _single(settings, schedule, steps, settings.part_rates.get(part, 1.0)) for part in ("body", "stem", "head")
-    }
+        return _single(settings, schedule, steps)
+    names: tuple[Part, ...] = ("stem", "body", "head")
+    parts = {part: _single(settings, schedule, steps, settings.part_rates.get(part, 1.0), name=part) for part in names}
     return keras.optimizers.MultiOptimizer(lambda variable: parts[part_of(variable.path)])
 
 
 def learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """The rate of the next step; of the first part where the parts' rates differ."""
-    first = optimizer.optimizers[0] if isinstance(optimizer, keras.optimizers.MultiOptimizer) else optimizer
-    return float(keras.ops.convert_to_numpy(first.learning_rate))
+    """The rate of the next step; of the network's body where the parts' rates differ."""
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        optimizer = next(part for part in optimizer.optimizers if part.name == "body")
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
-def _single(settings: Optimizer, schedule: Schedule, steps: int, factor: float) -> keras.optimizers.Optimizer:
-    arguments: dict[str, Any] = {"global_clipnorm": settings.clip_norm}
+def _single(
+    settings: Optimizer, schedule: Schedule, steps: int, factor: float = 1.0, name: str | None = None
+) -> keras.optimizers.Optimizer:
+    arguments: dict[str, Any] = {"global_clipnorm": settings.clip_norm, "name": name}
     if settings.ema:
         arguments |= {"use_ema": True, "ema_momentum": settings.ema}
     if settings.momentum:

@@ -5,9 +5,9 @@ from cifar_pipeline.dataset.splits import build_splits, write_splits
 from cifar_pipeline.dataset.table import build_table, read_table, write_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.augmentation import Augmenter
-from cifar_pipeline.inputs.batches import Batches, load_images
+from cifar_pipeline.inputs.batches import load_images, steps_per_epoch, training_batches
 from cifar_pipeline.params import PROFILES, SplitSettings, load_params, select_profile
-from cifar_pipeline.recipes import Augmentation
+from cifar_pipeline.recipes import Augmentation, Recipe
 
 FLIP = Augmentation(horizontal_flip=0.5, shift_x=0.125, shift_y=0.125)
 
@@ -25,31 +25,63 @@ def test_images_belong_to_their_rows(images, prepared):
     assert len(images) == 800
 
 
-def test_every_image_once_an_epoch(images):
-    batches = Batches(images, 64, augmenter=Augmenter(Augmentation()))
-    labels = [batches[index][1] for index in range(len(batches))]
-    assert [len(label) for label in labels] == [64] * 12 + [32]
-    assert (np.bincount(np.concatenate(labels)) == 8).all()
+def recipe(**changes):
+    return Recipe.model_validate(
+        {
+            "architecture": {"name": "cnn9"},
+            "image_size": 32,
+            "weights": "none",
+            "augmentation": FLIP.model_dump(),
+            "mixing": {"probability": 0.5, "mixup": 0.4, "cutmix": 1.0},
+            "optimizer": {"name": "adam", "learning_rate": 1e-3},
+            "batch_size": 64,
+            "epochs": 3,
+            "seed": 5,
+        }
+        | changes
+    )
 
 
-def test_a_batch_depends_on_seed_epoch_and_index_alone(images):
-    first, second = (Batches(images, 32, augmenter=Augmenter(FLIP), seed=5) for _ in range(2))
-    for index in (3, 0, 7):  # in whatever order workers ask
-        first[index]
-    assert np.array_equal(first[2][0], second[2][0])
-    first.on_epoch_end()
-    assert not np.array_equal(first[2][0], second[2][0])
-    resumed = Batches(images, 32, augmenter=Augmenter(FLIP), seed=5, first_epoch=1)
-    assert np.array_equal(first[2][0], resumed[2][0])
-    assert not np.array_equal(second[2][0], Batches(images, 32, augmenter=Augmenter(FLIP), seed=6)[2][0])
+def test_every_image_at_most_once_an_epoch(images):
+    plain = recipe(augmentation={}, mixing=None)
+    batches = list(training_batches(images, plain))
+    assert len(batches) == 3 * steps_per_epoch(images, 64) == 36
+    for epoch in range(3):
+        seen = np.concatenate([pixels for pixels, _ in batches[12 * epoch : 12 * epoch + 12]])
+        assert len(np.unique(seen.reshape(len(seen), -1), axis=0)) == 768
+    assert not np.array_equal(batches[0][0], batches[12][0])  # shuffled anew
 
 
-def test_without_augmenter_images_come_as_they_are(images):
-    batches = Batches(images, 100, one_hot=100)
-    pixels, labels = batches[1]
-    assert np.array_equal(pixels, images.pixels[100:200])
-    assert np.array_equal(labels.argmax(axis=1), images.fine_label[100:200])
+def test_labels_stay_with_their_images(images):
+    of = {pixels.tobytes(): label for pixels, label in zip(images.pixels, images.fine_label, strict=True)}
+    pixels, labels = next(iter(training_batches(images, recipe(augmentation={}, mixing=None))))
     assert labels.dtype == np.float32
+    assert [of[image.tobytes()] for image in pixels] == labels.argmax(axis=1).tolist()
+
+
+def same(first, second):
+    return all(np.array_equal(one, other) for pair in zip(first, second, strict=True) for one, other in zip(*pair, strict=True))
+
+
+def test_batches_follow_from_the_seed_alone(images):
+    first = list(training_batches(images, recipe()))
+    assert same(first, training_batches(images, recipe()))
+    assert not same(first, training_batches(images, recipe(seed=6)))
+
+
+def test_a_resumed_training_gets_what_an_uninterrupted_one_got(images):
+    assert same(list(training_batches(images, recipe()))[24:], training_batches(images, recipe(), first_epoch=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 3])
+def test_batches_do_not_depend_on_the_number_of_workers(images, workers):
+    assert same(list(training_batches(images, recipe())), training_batches(images, recipe(), workers=workers))
+
+
+def test_fewer_images_than_a_batch_are_an_error(images):
+    with pytest.raises(PipelineError, match="800 training images do not fill one batch of 1000; lower the recipe's `batch_size`"):
+        training_batches(images, recipe(batch_size=1000))
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -7,20 +7,28 @@ import pytest
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.models.efficientnet import _backbone
-from cifar_pipeline.models.registry import build_classifier
+from cifar_pipeline.models.registry import build_classifier, part_of, set_image_size
 from cifar_pipeline.params import load_params, select_profile
 from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
 from cifar_pipeline.training.saved import check_saved, load_model, save_training
 
 MEAN = (0.5, 0.5, 0.4)
-NAMES = ("cnn9", "efficientnet_b0")
+NAMES = ("cnn9", "efficientnetv2_b0", "efficientnet_b0")
 
 
 def recipe_of(params_file, name: str, profile: str = "seed", **changes) -> Recipe:
     select_profile(params_file, profile)
     recipe = load_params(params_file).recipe(name)
     return Recipe.model_validate(recipe.model_dump() | changes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["efficientnet_b1", "efficientnet_b7", "efficientnetv2_b1", "efficientnetv2_b3"])
+def test_every_size_of_a_family_builds(params_file, name):
+    recipe = recipe_of(params_file, "efficientnetv2_b0", "smoke", architecture={"name": name})
+    assert build_classifier(recipe, MEAN).model.output_shape == (None, 100)
 
 
 def test_the_battery_leaves_no_model_out(smoke):
@@ -46,7 +54,9 @@ def test_training_learns_and_what_is_saved_predicts_the_same(params_file, prepar
     recipe = recipe_of(params_file, name, "smoke", epochs=2)
     training, validation = (load_images(prepared.table, prepared.splits, split) for split in ("train", "validation"))
     seen = []
-    result = train(recipe, training, validation, tmp_path / "checkpoints", lambda record, left: seen.append((record, left)))
+    result = train(
+        recipe, training, validation, Checkpoints(tmp_path / "checkpoints", "a"), lambda record, left: seen.append((record, left))
+    )
     assert [record.epoch for record, _ in seen] == [1, 2]
     assert seen[-1][1] == 0
     assert result.history[1].loss < result.history[0].loss < np.log(100) + 1
@@ -84,6 +94,48 @@ def test_frozen_batch_norm_does_not_train(params_file):
     assert not {"gamma", "beta"} & names
 
 
+def test_frozen_blocks_do_not_train(params_file):
+    frozen = recipe_of(params_file, "efficientnet_b0", weights="none", image_size=32, freeze_blocks=2)
+    paths = {weight.path for weight in build_classifier(frozen, MEAN).model.trainable_weights}
+    assert not [path for path in paths if path.startswith(("stem", "block1", "block2"))]
+    assert [path for path in paths if path.startswith("block3")]
+    assert "logits/kernel" in paths
+
+
+def test_parts_are_told_apart(params_file):
+    recipe = recipe_of(params_file, "efficientnet_b0", weights="none", image_size=32)
+    parts = {weight.path: part_of(weight.path) for weight in build_classifier(recipe, MEAN).model.trainable_weights}
+    assert {path for path, part in parts.items() if part == "head"} == {"logits/kernel", "logits/bias"}
+    assert {path for path, part in parts.items() if part == "stem"} == {"stem_conv/kernel", "stem_bn/gamma", "stem_bn/beta"}
+    k1 = build_classifier(recipe_of(params_file, "cnn9"), MEAN).model
+    assert {part_of(weight.path) for weight in k1.trainable_weights} == {"stem", "body", "head"}
+
+
+@pytest.mark.slow
+def test_a_progressive_model_sees_each_size_with_the_same_weights(params_file):
+    progressive = [{"size": 32, "epochs": 1}, {"size": 48, "epochs": 1}]
+    recipe = recipe_of(params_file, "efficientnetv2_b0", weights="none", image_size=64, progressive=progressive)
+    assert [recipe.size_at(epoch) for epoch in range(4)] == [32, 48, 64, 64]
+    model = build_classifier(recipe, MEAN).model
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    full = np.asarray(model(images, training=False))
+    assert set_image_size(model, 32)
+    assert not set_image_size(model, 32)
+    native = np.asarray(model.get_layer("efficientnetv2_b0")(images.astype(np.float32), training=False))
+    assert np.allclose(np.asarray(model(images, training=False)), native, atol=1e-5)
+    set_image_size(model, 64)
+    assert np.allclose(np.asarray(model(images, training=False)), full, atol=1e-5)
+
+
+def test_half_precision_keeps_its_ends_in_single(params_file):
+    model = build_classifier(recipe_of(params_file, "cnn9", float_policy="mixed_bfloat16"), MEAN).model
+    network = model.get_layer("cnn9")
+    assert network.get_layer("conv1a").compute_dtype == "bfloat16"
+    assert network.get_layer("conv1a").kernel.dtype == "float32"
+    assert {network.get_layer(name).compute_dtype for name in ("centre", "logits")} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+
+
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory):
     """Random weights behind ImageNet's normalisation, as Keras' own file has it."""
@@ -101,7 +153,7 @@ def weights_file(tmp_path_factory):
 def test_weights_from_a_file_compute_what_keras_own_loading_does(weights_file, monkeypatch, tmp_path):
     """tensorflow #49930, #62193. Only the download is replaced; Keras builds and loads its `imagenet` form itself."""
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *_, **__: str(weights_file))
-    keras_own, ours = _backbone(32, "imagenet"), _backbone(32, str(weights_file))
+    keras_own, ours = (_backbone("efficientnet_b0", 32, weights) for weights in ("imagenet", str(weights_file)))
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
     expected = keras_own.predict(images, verbose=0)
     assert np.allclose(ours.predict(images, verbose=0), expected, rtol=1e-3, atol=1e-5)
@@ -122,10 +174,10 @@ def test_missing_weights_are_an_error(params_file, tmp_path):
 def test_foreign_weights_are_an_error(params_file, tmp_path):
     path = tmp_path / "other.weights.h5"
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(path)
-    with pytest.raises(PipelineError, match="does not hold EfficientNet-B0's weights"):
+    with pytest.raises(PipelineError, match="does not hold the weights of efficientnet_b0"):
         build_classifier(recipe_of(params_file, "efficientnet_b0", image_size=32, weights=str(path)), MEAN)
     path.write_bytes(b"no hdf5")
-    with pytest.raises(PipelineError, match="does not hold EfficientNet-B0's weights"):
+    with pytest.raises(PipelineError, match="does not hold the weights of efficientnet_b0"):
         build_classifier(recipe_of(params_file, "efficientnet_b0", image_size=32, weights=str(path)), MEAN)
 
 
@@ -134,7 +186,7 @@ def test_imagenet_weights_that_cannot_be_fetched_are_an_error(params_file, monke
         raise Exception("URL fetch failure")
 
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", unreachable)
-    with pytest.raises(PipelineError, match=r"cannot be fetched.*CIFAR_WEIGHTS_EFFICIENTNET_B0"):
+    with pytest.raises(PipelineError, match=r"cannot be fetched.*CIFAR_WEIGHTS_<RECIPE>"):
         build_classifier(recipe_of(params_file, "efficientnet_b0"), MEAN)
 
 
@@ -151,9 +203,9 @@ def test_no_saved_model_is_one_message(tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_long_recipes_start(params_file, prepared, tmp_path, name, profile):
     """One epoch of one image a class, from random weights; everything else as the recipe has it."""
-    changes = {"weights": "none", "epochs": 1, "batch_size": 8, "train_per_class": 1, "validation_per_class": 1}
+    changes = {"weights": "none", "epochs": 1, "progressive": [], "batch_size": 8, "train_per_class": 1, "validation_per_class": 1}
     recipe = recipe_of(params_file, name, profile, **changes)
     training, validation = (load_images(prepared.table, prepared.splits, split, per_class=1) for split in ("train", "validation"))
-    result = train(recipe, training, validation, tmp_path)
+    result = train(recipe, training, validation, Checkpoints(tmp_path, "a"))
     assert np.isfinite(result.best.val_loss)
     assert result.model.input_shape == (None, 32, 32, 3)

@@ -1,22 +1,46 @@
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
+import cifar_pipeline
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
-from cifar_pipeline.recipes import Optimizer, Recipe, Schedule
-from cifar_pipeline.training.device import gpu_names, require_device
+from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.training.checkpoints import Checkpoints
+from cifar_pipeline.training.device import gpu_names, require_devices
 from cifar_pipeline.training.fit import train
-from cifar_pipeline.training.schedules import build_optimizer
+from tests.workspaces import CHECKOUT
 
 TINY = {
-    "architecture": {"name": "cnn9", "filters": [4, 4, 4], "units": 8, "dropout": 0.0, "block_dropout": [0, 0, 0]},
+    "architecture": {"name": "cnn9", "filters": [4, 4, 4], "units": 8, "dropout": 0.1, "block_dropout": [0, 0, 0.1]},
     "image_size": 16,
     "weights": "none",
+    "augmentation": {"horizontal_flip": 0.5, "shift_x": 0.1},
     "optimizer": {"name": "adam", "learning_rate": 1e-3},
     "batch_size": 32,
     "epochs": 2,
     "seed": 1,
+}
+# What an interruption could lose: moments, schedule, averages, mixing and dropout; the plateau's and the stopping rule's memory.
+SCHEDULED = {
+    "optimizer": {"name": "adamw", "learning_rate": 1e-2, "weight_decay": 0.01, "ema": 0.9, "part_rates": {"head": 2.0}},
+    "schedule": {"name": "one_cycle"},
+    "mixing": {"probability": 0.5, "mixup": 0.4},
+    "epochs": 5,
+}
+PLATEAU = {
+    "optimizer": {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9, "nesterov": True},
+    "plateau": {"patience": 1, "factor": 0.5, "minimum": 1e-6},
+    "early_stopping": 3,
+    "epochs": 12,
 }
 
 
@@ -25,15 +49,116 @@ def splits(prepared):
     return [load_images(prepared.table, prepared.splits, split) for split in ("train", "validation")]
 
 
-def fitted(splits, tmp_path, **changes):
-    return train(Recipe.model_validate(TINY | changes), *splits, tmp_path / "checkpoints")
+def fitted(splits, folder, report=lambda record, left: None, identity="a", **changes):
+    return train(Recipe.model_validate(TINY | changes), *splits, Checkpoints(folder, identity), report)
+
+
+def same_weights(first, second):
+    pairs = zip(first.model.get_weights(), second.model.get_weights(), strict=True)
+    return all(np.array_equal(one, other) for one, other in pairs)
+
+
+def interrupted(splits, folder, after, **changes):
+    """Train until epoch `after` has been reported, which is before its checkpoint is written."""
+
+    def stop(record, left):
+        if record.epoch == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(splits, folder, stop, **changes)
 
 
 def test_the_same_seed_gives_the_same_weights(splits, tmp_path):
-    first, second = (fitted(splits, tmp_path / name).model.get_weights() for name in ("a", "b"))
-    assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
-    other = fitted(splits, tmp_path / "c", seed=2).model.get_weights()
-    assert not np.array_equal(first[0], other[0])
+    first = fitted(splits, tmp_path / "a")
+    assert same_weights(first, fitted(splits, tmp_path / "b"))
+    assert not same_weights(first, fitted(splits, tmp_path / "c", seed=2))
+
+
+@pytest.mark.parametrize("changes", [SCHEDULED, PLATEAU], ids=["scheduled", "plateau"])
+def test_a_resumed_training_ends_with_the_same_weights(splits, tmp_path, changes):
+    whole = fitted(splits, tmp_path / "whole", **changes)
+    interrupted(splits, tmp_path / "cut", 4, **changes)
+    trained = []
+    resumed = fitted(splits, tmp_path / "cut", lambda record, left: trained.append(record.epoch), **changes)
+    assert trained[0] == 4  # the first three were not trained again
+    assert same_weights(whole, resumed)
+    rows = [[record.row() | {"images_per_s": 0, "seconds": 0} for record in result.history] for result in (whole, resumed)]
+    assert rows[0] == rows[1]
+    assert [record.seconds for record in resumed.history] == sorted(record.seconds for record in resumed.history)
+
+
+@pytest.mark.slow
+def test_a_training_killed_at_any_moment_ends_with_the_same_weights(prepared, splits, tmp_path):
+    """SIGKILL, wherever it hits, several times over."""
+    program = """
+import json, sys
+from pathlib import Path
+from cifar_pipeline.inputs.batches import load_images
+from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.training.checkpoints import Checkpoints
+from cifar_pipeline.training.fit import train
+table, splits, folder = map(Path, sys.argv[1:4])
+images = [load_images(table, splits, split) for split in ("train", "validation")]
+train(Recipe.model_validate(json.loads(sys.argv[4])), *images, Checkpoints(folder, "a"))
+"""
+    changes = SCHEDULED | {"epochs": 40}
+    arguments = [str(prepared.table), str(prepared.splits), str(tmp_path / "cut"), json.dumps(TINY | changes)]
+    kills = 0
+    for lines in (3, 9, 4, 12):
+        with subprocess.Popen(
+            [sys.executable, "-c", program, *arguments], cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, env=os.environ
+        ) as process:
+            assert process.stderr is not None
+            epochs = (line for line in process.stderr if line.startswith("epoch") and "done" in line)
+            for _ in range(lines):
+                assert next(epochs, None)
+            process.send_signal(signal.SIGKILL)
+            kills += process.wait() == -signal.SIGKILL
+    assert kills == 4
+    resumed = fitted(splits, tmp_path / "cut", **changes)
+    assert len(resumed.history) == 40
+    assert same_weights(fitted(splits, tmp_path / "whole", **changes), resumed)
+
+
+def test_a_checkpoint_cut_short_is_passed_over(splits, tmp_path):
+    whole = fitted(splits, tmp_path / "whole", **SCHEDULED)
+    interrupted(splits, tmp_path / "cut", 5, **SCHEDULED)
+    (tmp_path / "cut/epoch-0004/state.npz").write_bytes((tmp_path / "cut/epoch-0004/state.npz").read_bytes()[:-100])
+    trained = []
+    assert same_weights(whole, fitted(splits, tmp_path / "cut", lambda record, left: trained.append(record.epoch), **SCHEDULED))
+    assert trained == [4, 5]
+
+
+def test_another_recipe_or_input_does_not_go_on(splits, tmp_path):
+    interrupted(splits, tmp_path, 2)
+    trained = []
+    fitted(splits, tmp_path, lambda record, left: trained.append(record.epoch), identity="b")
+    assert trained == [1, 2]
+
+
+def test_a_finished_training_is_not_trained_again(splits, tmp_path):
+    """Killed between the last epoch and the saving of the model."""
+    first = fitted(splits, tmp_path)
+    trained = []
+    assert same_weights(first, fitted(splits, tmp_path, lambda record, left: trained.append(record.epoch)))
+    assert trained == []
+
+
+def test_checkpoints_do_not_pile_up(splits, tmp_path):
+    fitted(splits, tmp_path, epochs=6)
+    assert len(list(tmp_path.glob("epoch-*"))) == 2
+    assert 1 <= len(list(tmp_path.glob("best-*"))) <= 2
+    assert len(list(tmp_path.iterdir())) <= 4
+
+
+def test_averaged_weights_are_what_is_validated_and_kept(splits, tmp_path):
+    result = fitted(splits, tmp_path, optimizer={"name": "sgd", "learning_rate": 0.01, "ema": 0.99})
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    value = float(loss(splits[1].fine_label, result.model.predict(splits[1].pixels, verbose=0)))
+    assert value == pytest.approx(result.best.val_loss, rel=1e-5)
+    raw = fitted(splits, tmp_path / "raw", optimizer={"name": "sgd", "learning_rate": 0.01})
+    assert not same_weights(result, raw)
 
 
 def test_augmenting_after_resizing_trains_the_same_model(splits, tmp_path):
@@ -59,27 +184,14 @@ def test_early_stopping_keeps_the_best_epoch(splits, tmp_path):
 
 def test_a_gpu_that_is_asked_for_and_missing_is_an_error(splits, tmp_path):
     if gpu_names():
-        assert require_device("gpu") != "cpu"
+        assert require_devices("gpu") == gpu_names()
         return
     with pytest.raises(PipelineError, match="asks for a GPU and the Keras backend sees none"):
         fitted(splits, tmp_path, device="gpu")
 
 
-def test_one_cycle_rises_and_falls():
-    schedule = build_optimizer(
-        Optimizer(name="adamw", learning_rate=0.1, weight_decay=0.01), Schedule(name="one_cycle", warmup=0.2), steps=100
-    )._learning_rate
-    rates = [float(schedule(step)) for step in (0, 10, 20, 60, 100)]
-    assert rates == pytest.approx([0.0, 0.05, 0.1, 0.05, 0.0], abs=1e-6)
-
-
 def test_training_and_search_cannot_reach_the_test_split():
     """The test split is sealed: only evaluation names it."""
-    import ast
-    from pathlib import Path
-
-    import cifar_pipeline
-
     package = Path(cifar_pipeline.__file__).parent
     for folder in ("training", "inputs", "models"):
         for path in (package / folder).glob("*.py"):

@@ -1,0 +1,76 @@
+import keras
+import numpy as np
+import pytest
+
+from cifar_pipeline.recipes import Optimizer, Schedule
+from cifar_pipeline.training.optimizers import build_optimizer, learning_rate
+
+CONSTANT = Schedule()
+
+
+def rates(schedule, steps=100, peak=0.1):
+    optimizer = build_optimizer(Optimizer(name="sgd", learning_rate=peak), schedule, steps)
+    seen = []
+    for step in (0, 10, 20, 60, 100):
+        optimizer.iterations.assign(step)
+        seen.append(learning_rate(optimizer))
+    return seen
+
+
+def test_one_cycle_rises_and_falls():
+    assert rates(Schedule(name="one_cycle", warmup=0.2)) == pytest.approx([0.0, 0.05, 0.1, 0.05, 0.0], abs=1e-6)
+
+
+def test_cosine_falls_from_the_start_to_what_is_left():
+    assert rates(Schedule(name="cosine", final=0.1))[0] == pytest.approx(0.1)
+    assert rates(Schedule(name="cosine", final=0.1))[-1] == pytest.approx(0.01)
+
+
+def test_a_constant_rate_stays():
+    assert rates(CONSTANT) == pytest.approx([0.1] * 5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"name": "adam"}, keras.optimizers.Adam),
+        ({"name": "adamw", "weight_decay": 0.1}, keras.optimizers.AdamW),
+        ({"name": "sgd", "momentum": 0.9, "nesterov": True}, keras.optimizers.SGD),
+        ({"name": "rmsprop", "momentum": 0.5}, keras.optimizers.RMSprop),
+    ],
+)
+def test_settings_reach_keras(settings, expected):
+    optimizer = build_optimizer(Optimizer(learning_rate=0.1, clip_norm=1.0, ema=0.9, **settings), CONSTANT, 10)
+    assert type(optimizer) is expected
+    config = optimizer.get_config()
+    assert (config["global_clipnorm"], config["use_ema"], config["ema_momentum"]) == (1.0, True, 0.9)
+    for name in ("momentum", "nesterov", "weight_decay"):
+        if name in settings:
+            assert config[name] == settings[name]
+
+
+def test_adamw_without_decay_has_none():
+    assert build_optimizer(Optimizer(name="adamw", learning_rate=0.1), CONSTANT, 10).weight_decay == 0
+
+
+def test_biases_and_batch_norm_do_not_decay():
+    optimizer = build_optimizer(Optimizer(name="sgd", learning_rate=0.1, weight_decay=0.5), CONSTANT, 10)
+    kernel, bias = (keras.Variable(np.ones(2, np.float32), name=name) for name in ("kernel", "bias"))
+    optimizer.build([kernel, bias])
+    optimizer.apply([np.zeros(2, np.float32)] * 2)
+    assert np.asarray(kernel) == pytest.approx([0.95, 0.95])
+    assert np.asarray(bias) == pytest.approx([1.0, 1.0])
+
+
+def test_each_part_moves_at_its_rate():
+    pixels = keras.Input((2,))
+    hidden = keras.layers.Dense(2, name="stem_dense")(pixels)
+    model = keras.Model(pixels, keras.layers.Dense(2, name="logits")(keras.layers.Dense(2, name="middle")(hidden)))
+    settings = Optimizer(name="sgd", learning_rate=0.1, part_rates={"stem": 0.5, "head": 10.0})
+    optimizer = build_optimizer(settings, CONSTANT, 10)
+    optimizer.build(model.trainable_variables)
+    before = [np.array(variable) for variable in model.trainable_variables]
+    optimizer.apply([np.ones(variable.shape, np.float32) for variable in model.trainable_variables])
+    moved = [float((old - np.array(new)).max()) for old, new in zip(before, model.trainable_variables, strict=True)]
+    assert moved == pytest.approx([0.05, 0.05, 0.1, 0.1, 1.0, 1.0], rel=1e-5)
+    assert learning_rate(optimizer) == pytest.approx(0.1)

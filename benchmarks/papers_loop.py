@@ -1,0 +1,107 @@
+"""K2's training loop as its notebook has it, beside this pipeline's `seed` and `laptop` recipes: images/s and hours to 80 %.
+
+python -m benchmarks.papers_loop --history data/models/efficientnetv2_b0/history.csv > benchmarks/results/papers_loop.md
+
+Weights are random and images random bytes: the time of a step does not depend on either.
+"""
+
+import argparse
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from benchmarks.environment import describe, spread
+from benchmarks.inputs import PaperGenerator, endless
+from cifar_pipeline.inputs.batches import Images, training_batches
+from cifar_pipeline.models.registry import build_classifier, set_image_size
+from cifar_pipeline.params import load_params
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.training.optimizers import build_optimizer
+
+TRAIN_IMAGES = 40_000
+PAPER_EPOCHS = 15
+CLAIMED = "15 epochs to 82.30 % of validation in 6.52 h on a K80"
+
+
+def paper_model() -> keras.Model:
+    """EfficientNet-B0 at 224, every layer trainable, as published; weights aside."""
+    base = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(224, 224, 3))
+    x = keras.layers.GlobalAveragePooling2D()(base.output)
+    model = keras.Model(base.input, keras.layers.Dense(100, activation="softmax")(keras.layers.Dropout(0.5)(x)))
+    model.compile(keras.optimizers.Adam(1e-4), "categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+    return model
+
+
+def pipeline_model(recipe: Recipe) -> keras.Model:
+    model = build_classifier(recipe, (0.5, 0.5, 0.5)).trainer
+    model.compile(
+        optimizer=build_optimizer(recipe.optimizer, recipe.schedule, 1000),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    return model
+
+
+def rate(model: keras.Model, batches: Any, steps: int) -> float:
+    """Images/s of training steps, the making of batches included."""
+    start, images = time.monotonic(), 0
+    for _ in range(steps):
+        batch, labels = next(batches)
+        model.train_on_batch(batch, labels)
+        images += len(labels)
+    return images / (time.monotonic() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-n", type=int, default=3)
+    parser.add_argument("--history", type=Path, required=True, help="of a `laptop` training of efficientnetv2_b0")
+    arguments = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    images = Images(np.arange(5000), rng.integers(0, 256, (5000, 32, 32, 3), np.uint8), np.arange(5000) % 100)
+    params = load_params(Workspace.current().params)
+    seed = params.model_copy(update={"profile": "seed"}).recipe("efficientnet_b0").model_copy(update={"weights": "none"})
+    laptop = params.model_copy(update={"profile": "laptop"}).recipe("efficientnetv2_b0").model_copy(update={"weights": "none"})
+    sizes = sorted({laptop.size_at(epoch) for epoch in range(laptop.epochs)})
+
+    loops: dict[str, tuple[keras.Model, Any, int]] = {
+        "K2 as written": (paper_model(), endless(PaperGenerator(images, 8)), 12),
+        "`seed`, efficientnet_b0": (pipeline_model(seed), iter(training_batches(images, seed)), 12),
+    }
+    for size in sizes:
+        model = pipeline_model(laptop)
+        set_image_size(model, size)
+        loops[f"`laptop`, efficientnetv2_b0 at {size}"] = (model, iter(training_batches(images, laptop)), 4)
+    for model, batches, _ in loops.values():
+        rate(model, batches, 3)  # traces
+    rates: dict[str, list[float]] = {name: [] for name in loops}
+    for _ in range(arguments.n):
+        for name, (model, batches, steps) in loops.items():
+            rates[name].append(rate(model, batches, steps))
+
+    print(f"# The paper's loop beside ours\n\n`{__doc__.splitlines()[2]}`; {describe()}.")
+    print(f"n = {arguments.n} interleaved rounds; median (range).\n\n| loop | images/s |\n|---|---|")
+    for name, values in rates.items():
+        print(f"| {name} | {spread(values)} |")
+    paper = sorted(rates["K2 as written"])[arguments.n // 2]
+    hours = PAPER_EPOCHS * TRAIN_IMAGES / paper / 3600
+    print(f"\nK2 as written, **extrapolated** from images/s to its own {PAPER_EPOCHS} epochs ({CLAIMED}): {hours:.1f} h on this machine.")
+    with arguments.history.open() as file:
+        reached = [row for row in csv.DictReader(file) if float(row["val_accuracy"]) >= 0.8]
+    if reached:
+        ours = float(reached[0]["seconds"]) / 3600
+        epoch, faster = reached[0]["epoch"], hours / ours
+        print(f"`laptop` passed 80 % of validation after epoch {epoch}, **measured**: {ours:.2f} h, {faster:.0f} times less.")
+    else:
+        print("`laptop` did not reach 80 % of validation.")
+
+
+if __name__ == "__main__":
+    main()

@@ -21,7 +21,7 @@ import tensorflow as tf
 from benchmarks.environment import describe, spread
 from cifar_pipeline.inputs.augmentation import Augmenter
 from cifar_pipeline.inputs.batches import Images, training_batches
-from cifar_pipeline.models.registry import build_classifier
+from cifar_pipeline.models.registry import build_classifier, set_phase
 from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.recipes import Augmentation, Recipe
@@ -101,6 +101,7 @@ def fit_rates(recipe: Recipe, images: Images, steps: int) -> tuple[float, float]
         jit_compile=False,
     )
     model.optimizer.build(model.trainable_variables)
+    set_phase(model, recipe.phase_at(recipe.epochs))
     one = next(iter(training_batches(images, recipe)))
     kept = tf.data.Dataset.from_tensors(one).repeat()
 

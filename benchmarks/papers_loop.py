@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.environment import describe, spread
 from benchmarks.inputs import PaperGenerator, endless
 from cifar_pipeline.inputs.batches import Images, training_batches
-from cifar_pipeline.models.registry import build_classifier, set_image_size
+from cifar_pipeline.models.registry import build_classifier, set_phase
 from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.recipes import Recipe
@@ -69,15 +69,15 @@ def main() -> None:
     params = load_params(Workspace.current().params)
     seed = params.model_copy(update={"profile": "seed"}).recipe("efficientnet_b0").model_copy(update={"weights": "none"})
     laptop = params.model_copy(update={"profile": "laptop"}).recipe("efficientnetv2_b0").model_copy(update={"weights": "none"})
-    sizes = sorted({laptop.size_at(epoch) for epoch in range(laptop.epochs)})
+    phases = {laptop.phase_at(epoch).size: laptop.phase_at(epoch) for epoch in range(laptop.epochs)}
 
     loops: dict[str, tuple[keras.Model, Any, int]] = {
         "K2 as written": (paper_model(), endless(PaperGenerator(images, 8)), 12),
         "`seed`, efficientnet_b0": (pipeline_model(seed), iter(training_batches(images, seed)), 12),
     }
-    for size in sizes:
+    for size, phase in phases.items():
         model = pipeline_model(laptop)
-        set_image_size(model, size)
+        set_phase(model, phase)
         loops[f"`laptop`, efficientnetv2_b0 at {size}"] = (model, iter(training_batches(images, laptop)), 4)
     for model, batches, _ in loops.values():
         rate(model, batches, 3)  # traces

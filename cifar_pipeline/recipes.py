@@ -42,10 +42,17 @@ class Architecture(Settings):
     dropout: Fraction = Field(0.5, description="before the output layer")
 
 
-class Resolution(Settings):
-    """Some epochs at another image size."""
+class Phase(Settings):
+    """How the network is trained in an epoch, apart from the learning rate."""
 
     size: Count = Field(description="height and width in pixels that the network sees")
+    freeze_batch_norm: bool = False
+    freeze_blocks: Annotated[int, Field(ge=0, le=7)] = 0
+
+
+class Step(Phase):
+    """Some epochs that differ from the recipe's own: other sizes first, or other parts frozen."""
+
     epochs: Count
 
 
@@ -126,10 +133,10 @@ class Recipe(Settings):
 
     architecture: Architecture
     image_size: Count = Field(description="height and width in pixels that the saved model's network sees")
-    progressive: tuple[Resolution, ...] = Field((), description="first epochs at other sizes, in order; the rest at `image_size`")
+    progressive: tuple[Step, ...] = Field((), description="the first epochs, in order; the rest go by `image_size` and `freeze_*`")
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
     weights: str = Field(description="`imagenet` (fetched by Keras), `none`, or the path of a Keras weights file")
-    freeze_batch_norm: bool = False
+    freeze_batch_norm: bool = Field(False, description="use its statistics and scales as they are")
     batch_norm_momentum: Fraction | None = Field(None, description="of the moving statistics; short trainings need a lower one than Keras'")
     freeze_blocks: Annotated[int, Field(ge=0, le=7)] = Field(0, description="stem and this many first blocks keep their weights")
     float_policy: Literal["float32", "mixed_bfloat16"] = "float32"
@@ -152,9 +159,8 @@ class Recipe(Settings):
         if self.architecture.name == "cnn9":
             if self.weights != "none":
                 raise ValueError(f"there are no pretrained weights for cnn9; `weights: none`, not '{self.weights}'")
-            if self.progressive:
-                raise ValueError("`progressive` with cnn9, whose dense layers fix the image size; remove it")
-            if self.freeze_blocks or self.freeze_batch_norm or self.batch_norm_momentum is not None:
+            frozen = any(phase.freeze_blocks or phase.freeze_batch_norm for phase in (self.phase_at(self.epochs), *self.progressive))
+            if frozen or self.batch_norm_momentum is not None:
                 raise ValueError("cnn9 has no BatchNorm and no pretrained blocks to freeze; remove `freeze_*` and `batch_norm_momentum`")
         elif foreign := _changed(self.architecture) - {"name", "dropout"}:
             raise ValueError(f"{sorted(foreign)} are options of cnn9, not of {self.architecture.name}")
@@ -170,13 +176,13 @@ class Recipe(Settings):
             raise ValueError("`plateau` with `part_rates`; Keras lowers one rate only")
         return self
 
-    def size_at(self, epoch: int) -> int:
-        """Image size in pixels that the network sees in an epoch, counted from 0."""
+    def phase_at(self, epoch: int) -> Phase:
+        """How an epoch, counted from 0, is trained."""
         for step in self.progressive:
             if epoch < step.epochs:
-                return step.size
+                return Phase.model_validate(step.model_dump(exclude={"epochs"}))
             epoch -= step.epochs
-        return self.image_size
+        return Phase(size=self.image_size, freeze_batch_norm=self.freeze_batch_norm, freeze_blocks=self.freeze_blocks)
 
 
 def _changed(settings: BaseModel) -> set[str]:

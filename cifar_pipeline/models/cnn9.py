@@ -7,10 +7,14 @@ from keras import layers
 from cifar_pipeline.recipes import Architecture
 
 
-def cnn9_features(x: Any, architecture: Architecture, channel_mean: tuple[float, float, float]) -> Any:
+def cnn9_features(x: Any, architecture: Architecture, channel_mean: tuple[float, float, float], *, any_size: bool) -> Any:
     """Symbolic pixels 0..255 (N, H, W, 3) to features (N, units), centred per channel as the paper's generator did.
 
     With the default widths and 32×32 pixels, and 100 outputs behind it, the network has 13,870,484 parameters.
+
+    Args:
+        any_size: let the network see smaller images than 32×32 in its first epochs: what the convolutions make of them is
+            repeated to 4×4, where 32×32 pixels arrive by themselves, so that the dense layers are the same.
     """
     activated: dict[str, Any] = {"activation": "relu", "kernel_initializer": architecture.initializer}
     x = layers.Rescaling(1 / 255, offset=[-mean for mean in channel_mean], dtype="float32", name="centre")(x)
@@ -19,6 +23,8 @@ def cnn9_features(x: Any, architecture: Architecture, channel_mean: tuple[float,
             x = layers.Conv2D(filters, 3, padding="same", **activated, name=f"conv{block}{part}")(x)
         x = layers.MaxPooling2D(2, name=f"pool{block}")(x)
         x = layers.Dropout(dropout, name=f"drop{block}")(x)
+    if any_size:
+        x = layers.Resizing(4, 4, "nearest", name="to_grid")(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(architecture.units, **activated, name="dense1")(x)
     x = layers.Dropout(architecture.dropout, name="drop_dense1")(x)

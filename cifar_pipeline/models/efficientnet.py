@@ -17,24 +17,17 @@ from cifar_pipeline.errors import PipelineError
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def efficientnet_features(x: Any, name: str, size: int | None, weights: str, freeze_blocks: int) -> Any:
+def efficientnet_features(x: Any, name: str, size: int | None, weights: str) -> Any:
     """Symbolic pixels 0..255 (N, size, size, 3) to pooled features (N, 1280 in the smallest).
 
     Args:
         name: `efficientnet_b0` to `_b7`, `efficientnetv2_b0` to `_b3`.
         size: None for images of any size.
         weights: `imagenet` (Keras fetches and verifies the file), `none`, or the path of a file in Keras' own layout.
-        freeze_blocks: the stem and this many first blocks do not train; 0 trains everything.
 
     Raises: PipelineError when pretrained weights are asked for and cannot be had, or do not fit.
     """
-    backbone = _backbone(name, size, weights)
-    if freeze_blocks:
-        for layer in backbone.layers:
-            if layer.name.startswith(f"block{freeze_blocks + 1}"):
-                break
-            layer.trainable = False
-    return backbone(x)
+    return _backbone(name, size, weights)(x)
 
 
 def _backbone(name: str, size: int | None, weights: str) -> keras.Model:

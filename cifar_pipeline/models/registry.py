@@ -12,7 +12,7 @@ import keras
 
 from cifar_pipeline.models.cnn9 import cnn9_features
 from cifar_pipeline.models.efficientnet import efficientnet_features
-from cifar_pipeline.recipes import Part, Recipe
+from cifar_pipeline.recipes import Part, Phase, Recipe
 
 INPUT_SIZE = 32
 CLASSES = 100
@@ -46,7 +46,6 @@ def build_classifier(recipe: Recipe, channel_mean: tuple[float, float, float]) -
     network = keras.Model(pixels, logits, name=recipe.architecture.name)
     for layer in network._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = layer.trainable and not recipe.freeze_batch_norm
             layer.momentum = recipe.batch_norm_momentum or layer.momentum
 
     model = _with_resizing(network, recipe, INPUT_SIZE)
@@ -54,15 +53,19 @@ def build_classifier(recipe: Recipe, channel_mean: tuple[float, float, float]) -
     return Classifier(model, trainer=model if native else _with_resizing(network, recipe, None))
 
 
-def set_image_size(model: keras.Model, size: int) -> bool:
-    """Let the network of a progressive recipe see another image size in pixels; True when it was another before."""
-    if not any(layer.name == RESIZE for layer in model.layers):
-        return False
-    layer = model.get_layer(RESIZE)
-    if layer.height == size:
-        return False
-    layer.height = layer.width = size
-    return True
+def set_phase(model: keras.Model, phase: Phase) -> None:
+    """Set the image size that the network of a progressive recipe sees, and which layers train. Traced functions must be made anew."""
+    for layer in model.layers:
+        if layer.name == RESIZE:
+            layer.height = layer.width = phase.size
+    in_frozen_blocks = phase.freeze_blocks > 0
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.Model):
+            continue
+        if in_frozen_blocks and layer.name.startswith(f"block{phase.freeze_blocks + 1}"):
+            in_frozen_blocks = False
+        is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = not (in_frozen_blocks or (is_batch_norm and phase.freeze_batch_norm))
 
 
 def part_of(variable: str) -> Part:
@@ -74,8 +77,8 @@ def part_of(variable: str) -> Part:
 
 def _features(pixels: Any, recipe: Recipe, channel_mean: tuple[float, float, float], size: int | None) -> Any:
     if recipe.architecture.name == "cnn9":
-        return cnn9_features(pixels, recipe.architecture, channel_mean)
-    return efficientnet_features(pixels, recipe.architecture.name, size, recipe.weights, recipe.freeze_blocks)
+        return cnn9_features(pixels, recipe.architecture, channel_mean, any_size=size is None)
+    return efficientnet_features(pixels, recipe.architecture.name, size, recipe.weights)
 
 
 def _with_resizing(network: keras.Model, recipe: Recipe, size: int | None) -> keras.Model:

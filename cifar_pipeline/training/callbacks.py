@@ -6,24 +6,28 @@ from typing import Any
 
 import keras
 
-from cifar_pipeline.models.registry import set_image_size
-from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.models.registry import set_phase
+from cifar_pipeline.recipes import Phase, Recipe
 from cifar_pipeline.training.checkpoints import Checkpoint, Checkpoints, restore
 from cifar_pipeline.training.progress import Progress
 
 
-class ProgressiveResolution(keras.callbacks.Callback):
-    """Sets the image size of each epoch, for training and validation (Howard & Gugger 2018; Tan & Le 2021)."""
+class Phases(keras.callbacks.Callback):
+    """Sets each epoch's image size (Howard & Gugger 2018; Tan & Le 2021), for training and validation, and what is frozen."""
 
     def __init__(self, recipe: Recipe, model: keras.Model) -> None:
         super().__init__()
         self._recipe, self._classifier = recipe, model
+        self._phase: Phase | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if set_image_size(self._classifier, self._recipe.size_at(epoch)):
-            # The size is a constant of the traced functions.
+        phase = self._recipe.phase_at(epoch)
+        if phase != self._phase:
+            set_phase(self._classifier, phase)
+            # Both are constants of the traced functions.
             self.model.make_train_function(force=True)
             self.model.make_test_function(force=True)
+            self._phase = phase
 
 
 class Keeper(keras.callbacks.Callback):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import keras
 
 from cifar_pipeline.inputs.batches import Images, steps_per_epoch, training_batches
-from cifar_pipeline.models.registry import build_classifier, set_image_size
+from cifar_pipeline.models.registry import build_classifier, set_phase
 from cifar_pipeline.recipes import Recipe
-from cifar_pipeline.training.callbacks import Keeper, ProgressiveResolution
+from cifar_pipeline.training.callbacks import Keeper, Phases
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.device import data_parallel, input_workers, require_devices
 from cifar_pipeline.training.optimizers import build_optimizer
@@ -62,7 +62,8 @@ def train(
             metrics=["accuracy"],
             jit_compile="auto" if devices[0].startswith("gpu") else False,  # XLA makes EfficientNet slower on a CPU
         )
-        # Variables first made inside the traced step would have it traced twice, and there would be none to restore into.
+        # Now, while nothing is frozen. Variables first made inside the traced step would have it traced twice, too, and there
+        # would be none to restore into.
         trainer.optimizer.build(trainer.trainable_variables)
         resumed = checkpoints.load()
         progress = Progress(recipe, len(training), report, resumed.history if resumed else [])
@@ -80,7 +81,7 @@ def train(
                 initial_epoch=first,
                 epochs=recipe.epochs,
                 callbacks=[
-                    ProgressiveResolution(recipe, classifier.trainer),
+                    Phases(recipe, classifier.trainer),
                     *([averages] if averages else []),
                     progress,
                     *remembering,
@@ -89,7 +90,7 @@ def train(
                 verbose=0,
             )
         result = Training(classifier.model, progress.records, devices)
-        set_image_size(classifier.model, recipe.image_size)
+        set_phase(classifier.model, recipe.phase_at(recipe.epochs))
         trainer.load_weights(checkpoints.best_path(result.best.epoch))
         return result
 

@@ -56,7 +56,7 @@ class Progress(keras.callbacks.Callback):
         self.records = list(history)
         self._recipe, self._images, self._report = recipe, images, report
         # An epoch's time goes with its pixels.
-        self._work = [recipe.size_at(epoch) ** 2 for epoch in range(recipe.epochs)]
+        self._work = [recipe.phase_at(epoch).size ** 2 for epoch in range(recipe.epochs)]
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._last_line = time.monotonic()
@@ -88,7 +88,7 @@ class Progress(keras.callbacks.Callback):
         now = time.monotonic()
         record = EpochRecord(
             epoch=epoch + 1,
-            image_size=self._recipe.size_at(epoch),
+            image_size=self._recipe.phase_at(epoch).size,
             loss=float(logs["loss"]),
             accuracy=float(logs["accuracy"]),
             val_loss=self._finite("validation", float(logs["val_loss"]), self.params["steps"] - 1),

@@ -7,9 +7,9 @@ import pytest
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.models.efficientnet import _backbone
-from cifar_pipeline.models.registry import build_classifier, part_of, set_image_size
+from cifar_pipeline.models.registry import build_classifier, part_of, set_phase
 from cifar_pipeline.params import load_params, select_profile
-from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.recipes import Phase, Recipe
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
 from cifar_pipeline.training.saved import check_saved, load_model, save_training
@@ -74,6 +74,19 @@ def test_k1_has_the_papers_parameters(params_file):
     assert dropouts == [0.2, 0.5, 0.5, 0.5, 0.5]
 
 
+def test_k1_of_any_size_is_k1_at_32_pixels(params_file):
+    keras.utils.set_random_seed(0)
+    plain = build_classifier(recipe_of(params_file, "cnn9"), MEAN).model
+    any_size = build_classifier(recipe_of(params_file, "cnn9", progressive=[{"size": 16, "epochs": 1}]), MEAN).model
+    assert any_size.count_params() == 13_870_484
+    any_size.set_weights(plain.get_weights())
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    expected = np.asarray(plain(images, training=False))
+    assert np.allclose(np.asarray(any_size(images, training=False)), expected, atol=1e-5)
+    set_phase(any_size, Phase(size=16))
+    assert not np.allclose(np.asarray(any_size(images, training=False)), expected, atol=1e-5)
+
+
 def test_k1_is_centred_by_the_training_mean(params_file):
     network = build_classifier(recipe_of(params_file, "cnn9"), MEAN).trainer.get_layer("cnn9")
     centred = network.get_layer("centre")(np.full((1, 2, 2, 3), 255.0, np.float32))
@@ -89,17 +102,23 @@ def test_k2_has_the_papers_trainable_parameters(params_file):
 
 def test_frozen_batch_norm_does_not_train(params_file):
     recipe = recipe_of(params_file, "efficientnet_b0", weights="none", image_size=32, freeze_batch_norm=True)
-    names = {weight.name for weight in build_classifier(recipe, MEAN).model.trainable_weights}
+    model = build_classifier(recipe, MEAN).model
+    set_phase(model, recipe.phase_at(0))
+    names = {weight.name for weight in model.trainable_weights}
     assert "kernel" in names
     assert not {"gamma", "beta"} & names
 
 
 def test_frozen_blocks_do_not_train(params_file):
     frozen = recipe_of(params_file, "efficientnet_b0", weights="none", image_size=32, freeze_blocks=2)
-    paths = {weight.path for weight in build_classifier(frozen, MEAN).model.trainable_weights}
+    model = build_classifier(frozen, MEAN).model
+    set_phase(model, frozen.phase_at(0))
+    paths = {weight.path for weight in model.trainable_weights}
     assert not [path for path in paths if path.startswith(("stem", "block1", "block2"))]
     assert [path for path in paths if path.startswith("block3")]
     assert "logits/kernel" in paths
+    set_phase(model, Phase(size=32))
+    assert {weight.path for weight in model.trainable_weights} > paths
 
 
 def test_parts_are_told_apart(params_file):
@@ -115,15 +134,14 @@ def test_parts_are_told_apart(params_file):
 def test_a_progressive_model_sees_each_size_with_the_same_weights(params_file):
     progressive = [{"size": 32, "epochs": 1}, {"size": 48, "epochs": 1}]
     recipe = recipe_of(params_file, "efficientnetv2_b0", weights="none", image_size=64, progressive=progressive)
-    assert [recipe.size_at(epoch) for epoch in range(4)] == [32, 48, 64, 64]
+    assert [recipe.phase_at(epoch).size for epoch in range(4)] == [32, 48, 64, 64]
     model = build_classifier(recipe, MEAN).model
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     full = np.asarray(model(images, training=False))
-    assert set_image_size(model, 32)
-    assert not set_image_size(model, 32)
+    set_phase(model, recipe.phase_at(0))
     native = np.asarray(model.get_layer("efficientnetv2_b0")(images.astype(np.float32), training=False))
     assert np.allclose(np.asarray(model(images, training=False)), native, atol=1e-5)
-    set_image_size(model, 64)
+    set_phase(model, recipe.phase_at(2))
     assert np.allclose(np.asarray(model(images, training=False)), full, atol=1e-5)
 
 

@@ -34,6 +34,8 @@ SCHEDULED = {
     "optimizer": {"name": "adamw", "learning_rate": 1e-2, "weight_decay": 0.01, "ema": 0.9, "part_rates": {"head": 2.0}},
     "schedule": {"name": "one_cycle"},
     "mixing": {"probability": 0.5, "mixup": 0.4},
+    "image_size": 32,
+    "progressive": [{"size": 16, "epochs": 2}, {"size": 24, "epochs": 2}],
     "epochs": 5,
 }
 PLATEAU = {

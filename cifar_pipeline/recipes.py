@@ -170,6 +170,10 @@ class Recipe(Settings):
             raise ValueError("`progressive` with `augmentation.order: resized`, which resizes once, before; use `native`")
         if (used := sum(step.epochs for step in self.progressive)) and used >= self.epochs:
             raise ValueError(f"`progressive` takes {used} of {self.epochs} epochs and leaves none at `image_size`")
+        if self.progressive and self.early_stopping:
+            raise ValueError(
+                "`early_stopping` with `progressive`; losses at other image sizes do not compare, and the last size comes last"
+            )
         if self.plateau and self.schedule.name != "constant":
             raise ValueError(f"`plateau` with the schedule `{self.schedule.name}`; a plateau rule needs `constant`")
         if self.plateau and self.optimizer.part_rates:

@@ -56,6 +56,7 @@ def test_an_unknown_choice_is_refused_with_the_nearest_name(params_file):
         ("cnn9", {"weights": "imagenet"}, "no pretrained weights for cnn9"),
         ("cnn9", {"freeze_blocks": 2}, "cnn9 has no BatchNorm and no pretrained blocks"),
         ("cnn9", {"progressive": [{"size": 16, "epochs": 1, "freeze_batch_norm": True}]}, "cnn9 has no BatchNorm"),
+        ("cnn9", {"progressive": [{"size": 16, "epochs": 1}]}, "`early_stopping` with `progressive`"),
         ("cnn9", {"mixing": {"probability": 0.5}}, "set `mixup` or `cutmix`"),
         ("cnn9", {"optimizer": {"weight_decay": 0.1}}, "name it `adamw`"),
         ("cnn9", {"optimizer": {"momentum": 0.9}}, "`momentum` with `adam`"),

@@ -1,6 +1,5 @@
 """What happens at the ends of epochs, apart from telling people (progress.py)."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import keras
 from cifar_pipeline.models.registry import set_phase
 from cifar_pipeline.recipes import Phase, Recipe
 from cifar_pipeline.training.checkpoints import Checkpoint, Checkpoints, restore
-from cifar_pipeline.training.progress import Progress
+from cifar_pipeline.training.progress import Progress, best_of
 
 
 class Phases(keras.callbacks.Callback):
@@ -62,7 +61,7 @@ class Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         history = self._progress.records
-        if history[-1].val_loss < min((record.val_loss for record in history[:-1]), default=math.inf):
+        if best_of(history) is history[-1]:
             if self._averages:
                 self._averages.on_test_begin()
             self._checkpoints.save_best(self.model, history[-1].epoch)

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from cifar_pipeline.artifacts import file_digest, replacing_file, replacing_folder, write_json
-from cifar_pipeline.training.progress import EpochRecord
+from cifar_pipeline.training.progress import EpochRecord, best_of
 
 KEPT = 2
 STATE, ABOUT = "state.npz", "checkpoint.json"
@@ -28,7 +28,7 @@ class Checkpoint:
     finished: bool
     """no epoch is left, or early stopping ended it"""
     best: Path
-    """weights of the epoch with the lowest validation loss"""
+    """the weights that `best_of` its history names"""
     state: list[np.ndarray]
     """values of `state_variables`, in their order"""
 
@@ -46,7 +46,7 @@ class Checkpoints:
 
     def save(self, model: keras.Model, history: list[EpochRecord], *, finished: bool) -> None:
         """Write the checkpoint of the last epoch in `history`, whose best weights are saved already, and remove the oldest."""
-        best = self.best_path(min(history, key=lambda record: record.val_loss).epoch)
+        best = self.best_path(best_of(history).epoch)
         with replacing_folder(self._folder / f"epoch-{len(history):04}") as new:
             np.savez(new / STATE, *[keras.ops.convert_to_numpy(variable) for variable in state_variables(model)])
             about = {

@@ -12,7 +12,7 @@ from cifar_pipeline.training.callbacks import Keeper, Phases
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.device import data_parallel, input_workers, require_devices
 from cifar_pipeline.training.optimizers import build_optimizer
-from cifar_pipeline.training.progress import EpochRecord, Progress
+from cifar_pipeline.training.progress import EpochRecord, Progress, best_of
 
 VALIDATION_BATCH = 250
 
@@ -28,7 +28,7 @@ class Training:
 
     @property
     def best(self) -> EpochRecord:
-        return min(self.history, key=lambda record: record.val_loss)
+        return best_of(self.history)
 
 
 def train(
@@ -40,7 +40,7 @@ def train(
     *,
     devices: Sequence[str] = (),
 ) -> Training:
-    """Train `recipe`, keeping the weights of the epoch with the lowest mean validation loss.
+    """Train `recipe`, keeping the weights of the epoch with the lowest mean validation loss (at the final image size).
 
     Goes on from the last whole checkpoint, and ends with the weights that an uninterrupted training ends with (on a CPU, to
     the bit).

@@ -40,6 +40,11 @@ class EpochRecord:
         return asdict(self)
 
 
+def best_of(history: Sequence[EpochRecord]) -> EpochRecord:
+    """The epoch with the lowest validation loss, of those at the image size of the last one: losses of other sizes do not compare."""
+    return min((record for record in history if record.image_size == history[-1].image_size), key=lambda record: record.val_loss)
+
+
 class Progress(keras.callbacks.Callback):
     """Reports steps and epochs, and stops a training whose loss is no longer finite.
 

@@ -42,6 +42,7 @@ def train_and_save(
     result = train(recipe, training, validation, checkpoints, lambda record, left: report(record.row(), left))
     summary = {
         "parameters": result.model.count_params(),
+        "started_from": weights["name"],
         "train_images": len(training),
         "validation_images": len(validation),
         "training_s": round(result.history[-1].seconds, 1),

@@ -17,6 +17,7 @@ from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.device import gpu_names, require_devices
 from cifar_pipeline.training.fit import train
+from cifar_pipeline.training.progress import EpochRecord, best_of
 from tests.workspaces import CHECKOUT
 
 TINY = {
@@ -100,6 +101,7 @@ from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
+from cifar_pipeline.training.progress import EpochRecord, best_of
 table, splits, folder = map(Path, sys.argv[1:4])
 images = [load_images(table, splits, split) for split in ("train", "validation")]
 train(Recipe.model_validate(json.loads(sys.argv[4])), *images, Checkpoints(folder, "a"))
@@ -161,6 +163,14 @@ def test_averaged_weights_are_what_is_validated_and_kept(splits, tmp_path):
     assert value == pytest.approx(result.best.val_loss, rel=1e-5)
     raw = fitted(splits, tmp_path / "raw", optimizer={"name": "sgd", "learning_rate": 0.01})
     assert not same_weights(result, raw)
+
+
+def test_the_best_epoch_is_one_of_the_final_size():
+    def record(epoch, size, val_loss):
+        return EpochRecord(epoch, size, 1.0, 0.5, val_loss, 0.5, 1e-3, 100.0, 1.0)
+
+    history = [record(1, 16, 0.1), record(2, 32, 0.5), record(3, 32, 0.4), record(4, 32, 0.6)]
+    assert [best_of(history[:count]).epoch for count in (1, 2, 3, 4)] == [1, 2, 3, 3]
 
 
 def test_augmenting_after_resizing_trains_the_same_model(splits, tmp_path):

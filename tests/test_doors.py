@@ -226,7 +226,11 @@ def test_a_failing_check_blocks_and_is_not_versioned(copy):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("profile", "smok"), "no profile 'smok' (did you mean 'smoke'?)"), (("run", "--profile", "x"), "no profile 'x'")],
+    [
+        (("profile", "smok"), "no profile 'smok' (did you mean 'smoke'?)"),
+        (("run", "--profile", "x"), "no profile 'x'"),
+        (("run", "--profile", "smoke", "--model", "cnn"), "no recipe 'cnn' (did you mean 'cnn9'?)"),
+    ],
 )
 def test_the_command_line_answers_mistakes_in_one_message(copy, arguments, message):
     failed = copy.run(sys.executable, "-m", "cifar_pipeline", *arguments, check=False)

@@ -15,7 +15,8 @@ BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe & Ito (2008)
 
 
 def plot_curves(history: pd.DataFrame) -> Figure:
-    """Loss and accuracy of training and validation against the epoch."""
+    """Loss and accuracy of training and validation against the epoch; lines where the image size changes."""
+    changes = history[history["image_size"].diff().fillna(0) != 0]
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for panel, quantity in zip(panels, ("loss", "accuracy"), strict=True):
         for name, column, colour in (("training", quantity, BLUE), ("validation", f"val_{quantity}", ORANGE)):
@@ -23,6 +24,9 @@ def plot_curves(history: pd.DataFrame) -> Figure:
         panel.set(xlabel="epoch", ylabel=quantity)
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.3)
+        for epoch, size in zip(changes["epoch"], changes["image_size"], strict=True):
+            panel.axvline(epoch - 0.5, color="grey", linestyle=":")
+            panel.annotate(f"{size} px", (epoch - 0.45, 0.02), xycoords=("data", "axes fraction"), color="grey", fontsize=8)
         panel.legend()
     return figure
 

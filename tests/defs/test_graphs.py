@@ -12,7 +12,7 @@ import pytest
 from cifar_pipeline.definitions import build_defs, defs
 from cifar_pipeline.defs.executors import POOL
 from cifar_pipeline.defs.stages import build_stages
-from cifar_pipeline.params import PROFILES, load_params, select_profile
+from cifar_pipeline.params import PROFILES, load_params, select_models, select_profile
 from tests.workspaces import CHECKOUT, DVC
 
 READ_STAGES = """
@@ -33,10 +33,11 @@ json.dump(stages, sys.stdout)
 
 @pytest.fixture(params=PROFILES)
 def both(request, tmp_path):
-    """(stages as DVC reads them, params) under each profile."""
+    """(stages as DVC reads them, params) under each profile, with every recipe in the graph."""
     for name in ("dvc.yaml", "params.yaml"):
         (tmp_path / name).write_text((CHECKOUT / name).read_text())
     select_profile(tmp_path / "params.yaml", request.param)
+    select_models(tmp_path / "params.yaml", list(load_params(tmp_path / "params.yaml").recipes))
     python = str(Path(DVC).with_name("python"))
     subprocess.run([DVC, "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
     read = subprocess.run([python, "-c", READ_STAGES], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -86,6 +87,12 @@ def test_asset_keys():
         "splits",
         "table",
     ]
+
+
+def test_any_recipe_can_be_put_into_the_graph(params_file):
+    select_models(params_file, ["efficientnetv2_b0"])
+    keys = {key.to_user_string() for key in build_defs(load_params(params_file)).resolve_asset_graph().get_all_asset_keys()}
+    assert {key for key in keys if "/" in key} == {f"{kind}/efficientnetv2_b0" for kind in ("model", "predictions", "report")}
 
 
 def test_assets_are_described_owned_and_versioned():

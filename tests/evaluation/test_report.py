@@ -37,7 +37,14 @@ def inputs(prepared, tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     (model / "provenance.json").write_text(json.dumps(PROVENANCE))
-    history = {"epoch": [1, 2], "loss": [4.0, 3.0], "accuracy": [0.1, 0.2], "val_loss": [4.1, 3.2], "val_accuracy": [0.1, 0.2]}
+    history = {
+        "epoch": [1, 2],
+        "image_size": [16, 32],
+        "loss": [4.0, 3.0],
+        "accuracy": [0.1, 0.2],
+        "val_loss": [4.1, 3.2],
+        "val_accuracy": [0.1, 0.2],
+    }
     pd.DataFrame(history).to_csv(model / "history.csv", index=False)
     return tmp_path / "predictions.parquet", model, prepared.table
 

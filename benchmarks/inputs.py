@@ -87,6 +87,16 @@ def per_cpu_second(batches: Iterable[Any], seconds: float) -> float:
     return images / (time.process_time() - start)
 
 
+def per_second(batches: Iterable[Any], seconds: float) -> float:
+    """Images per second of the clock, the start of the workers aside."""
+    iterator = iter(batches)
+    next(iterator)
+    start, images = time.monotonic(), 0
+    while time.monotonic() - start < seconds:
+        images += len(next(iterator)[1])
+    return images / (time.monotonic() - start)
+
+
 def endless(batches: Any) -> Iterator[Any]:
     while True:
         yield from (batches[index] for index in range(len(batches)))
@@ -156,6 +166,11 @@ def main() -> None:
     for name, values in rates.items():
         ratios = [value / base for value, base in zip(values, paper, strict=True)]
         print(f"| {name} | {spread(values)} | {spread(ratios)} |")
+    with_workers = []
+    for _ in range(arguments.n):
+        batches = training_batches(images, laptop, workers=2)
+        with_workers.append(per_second(batches, arguments.seconds))
+    print(f"\nThe `laptop` recipe's batches from 2 worker processes, drained here: {spread(with_workers)} images per second of the clock.")
     needed = 5000 / sorted(rates["`laptop`, EfficientNetV2-B0, Grain"])[arguments.n // 2]
     print(f"\n5,000 images/s of the `laptop` recipe take {needed:.2f} cores: {int(needed) + 1} worker processes.\n")
 

@@ -17,6 +17,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _changed(settings: BaseModel) -> set[str]:
+    return {name for name, field in type(settings).model_fields.items() if getattr(settings, name) != field.get_default()}
+
+
 class Architecture(Settings):
     """A name of the model registry and its options; all but `dropout` are `cnn9`'s."""
 
@@ -116,8 +120,16 @@ class Schedule(Settings):
     name: Literal["constant", "cosine", "one_cycle"] = Field(
         "constant", description="`cosine` falls from the start, `one_cycle` rises linearly first"
     )
-    warmup: Fraction = Field(0.25, description="share of all steps that rise; `one_cycle` only")
-    final: Fraction = Field(0.0, description="share of the rate that is left at the end")
+    warmup: OpenFraction = Field(0.25, description="share of all steps that rise; `one_cycle` only")
+    final: Fraction = Field(0.0, description="share of the rate that is left at the end; not of a `constant` one")
+
+    @model_validator(mode="after")
+    def _fits_its_name(self) -> Self:
+        if self.name != "one_cycle" and "warmup" in _changed(self):
+            raise ValueError(f"`warmup` with the schedule `{self.name}`; only `one_cycle` rises")
+        if self.name == "constant" and self.final:
+            raise ValueError("`final` with a constant rate, which is the same at the end; use `cosine`")
+        return self
 
 
 class Plateau(Settings):
@@ -162,22 +174,25 @@ class Recipe(Settings):
             frozen = any(phase.freeze_blocks or phase.freeze_batch_norm for phase in (self.phase_at(self.epochs), *self.progressive))
             if frozen or self.batch_norm_momentum is not None:
                 raise ValueError("cnn9 has no BatchNorm and no pretrained blocks to freeze; remove `freeze_*` and `batch_norm_momentum`")
+            if self.progressive and (self.image_size != 32 or any(not 8 <= step.size <= 32 for step in self.progressive)):
+                raise ValueError("`progressive` with cnn9 ends at `image_size: 32` and takes 8 to 32 pixels before")
         elif foreign := _changed(self.architecture) - {"name", "dropout"}:
             raise ValueError(f"{sorted(foreign)} are options of cnn9, not of {self.architecture.name}")
-        if self.freeze_batch_norm and self.batch_norm_momentum is not None:
+        phases = (self.phase_at(self.epochs), *self.progressive)
+        if self.batch_norm_momentum is not None and all(phase.freeze_batch_norm for phase in phases):
             raise ValueError("`batch_norm_momentum` with `freeze_batch_norm`, which uses the statistics as they are; keep one of them")
+        blocks = 6 if self.architecture.name.startswith("efficientnetv2") else 7
+        if any(phase.freeze_blocks > blocks for phase in phases):
+            raise ValueError(f"`freeze_blocks` above {blocks}: {self.architecture.name} has {blocks} blocks")
         if self.progressive and self.augmentation.order == "resized":
             raise ValueError("`progressive` with `augmentation.order: resized`, which resizes once, before; use `native`")
         if (used := sum(step.epochs for step in self.progressive)) and used >= self.epochs:
             raise ValueError(f"`progressive` takes {used} of {self.epochs} epochs and leaves none at `image_size`")
-        if self.progressive and self.early_stopping:
-            raise ValueError(
-                "`early_stopping` with `progressive`; losses at other image sizes do not compare, and the last size comes last"
-            )
+        for name in ("early_stopping", "plateau"):
+            if self.progressive and getattr(self, name):
+                raise ValueError(f"`{name}` with `progressive`; losses at different image sizes do not compare; remove one of them")
         if self.plateau and self.schedule.name != "constant":
             raise ValueError(f"`plateau` with the schedule `{self.schedule.name}`; a plateau rule needs `constant`")
-        if self.plateau and self.optimizer.part_rates:
-            raise ValueError("`plateau` with `part_rates`; Keras lowers one rate only")
         return self
 
     def phase_at(self, epoch: int) -> Phase:
@@ -187,7 +202,3 @@ class Recipe(Settings):
                 return Phase.model_validate(step.model_dump(exclude={"epochs"}))
             epoch -= step.epochs
         return Phase(size=self.image_size, freeze_batch_norm=self.freeze_batch_norm, freeze_blocks=self.freeze_blocks)
-
-
-def _changed(settings: BaseModel) -> set[str]:
-    return {name for name, field in type(settings).model_fields.items() if getattr(settings, name) != field.get_default()}

@@ -1,5 +1,6 @@
 """What is made for every recipe: model, predictions, report; and the leaderboard over all. One factory, no copies."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,9 @@ def _model(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
         with pipeline.step(context) as (home, active):
             checks, summary = train_and_save(name, active, home, report)
             curves = _picture_of_history(home.model(name))
-        return finished(stage, checks, {**summary, "curves": curves})
+        result = finished(stage, checks, {**summary, "curves": curves})
+        shutil.rmtree(home.checkpoints(name, active.profile), ignore_errors=True)  # now that DVC has what they led to
+        return result
 
     return model
 

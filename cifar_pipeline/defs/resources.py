@@ -91,8 +91,8 @@ def code_version(stage: Stage, params: Params) -> str:
     package = Path(__file__).parents[2]
     sources = {
         file.relative_to(package).as_posix(): file.read_text()
-        for folder in stage.code
-        for file in sorted((package / folder).rglob("*"))
+        for path in stage.code
+        for file in ([package / path] if path.endswith(".py") else sorted((package / path).rglob("*")))
         if file.suffix in {".py", ".j2"}
     }
     return _digest({"settings": {key: params.value(key) for key in stage.params}, "sources": sources})

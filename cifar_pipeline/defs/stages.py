@@ -21,7 +21,7 @@ class Stage:
     params: tuple[str, ...]
     """The keys of params.yaml that this stage reads, and no others."""
     code: tuple[str, ...]
-    """Folders whose content decides what the stage makes."""
+    """Folders and files whose content decides what the stage makes."""
 
     @property
     def name(self) -> str:
@@ -49,7 +49,7 @@ def build_stages(params: Params) -> dict[tuple[str, ...], Stage]:
     for name in params.models:
         recipe = tuple(f"recipes.{name}.{part}" for part in dict.fromkeys(("seed", profile)))
         model, predictions, report = ("model", name), ("predictions", name), ("report", name)
-        training = tuple(f"cifar_pipeline/{package}" for package in ("inputs", "models", "training"))
+        training = tuple(f"cifar_pipeline/{part}" for part in ("dataset/splits.py", "inputs", "models", "recipes.py", "training"))
         stages += [
             Stage(model, (("table",), ("splits",)), (path(home.model(name)),), recipe, training),
             Stage(predictions, (model, ("table",), ("splits",)), (path(home.predictions(name)),), (), ("cifar_pipeline/inputs",)),

@@ -28,7 +28,20 @@ PICTURES = {
     "examples": ("Some test images", "Test images with their true and predicted names"),
 }
 FILES = (PAGE, METRICS, TABLE, HISTORY, "confusion_fine.csv", "confusion_coarse.csv", *(f"plots/{name}.png" for name in PICTURES))
-BOARD_COLUMNS = ("model", "top1", "top1_low", "top1_high", "top5", "coarse_top1", "loss", "n", "parameters", "training_s", "profile")
+BOARD_COLUMNS = (
+    "model",
+    "top1",
+    "top1_low",
+    "top1_high",
+    "top5",
+    "coarse_top1",
+    "loss",
+    "n",
+    "parameters",
+    "training_s",
+    "weights",
+    "profile",
+)
 
 
 def write_report(name: str, predictions: Path, model: Path, table: Path, folder: Path) -> dict[str, float]:
@@ -111,6 +124,7 @@ def write_leaderboard(reports: dict[str, Path], models: dict[str, Path], folder:
                 **metrics,
                 **{key: provenance[key] for key in ("profile", "parameters", "training_s", "generated", "archive_sha256")},
                 "model": name,
+                "weights": provenance["weights"]["name"],
             }
         )
     board = pd.DataFrame(rows).sort_values("top1", ascending=False)
@@ -147,6 +161,7 @@ def _readable(board: pd.DataFrame) -> pd.DataFrame:
             "test images": board["n"].map("{:,}".format),
             "parameters": board["parameters"].map("{:,}".format),
             "training, min": (board["training_s"] / 60).map("{:.1f}".format),
+            "started from": board["weights"],
         }
     )
 

@@ -1,5 +1,9 @@
 """Random transforms of training images: the one module that knows albumentations."""
 
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask PyPI for a newer version at every import
+
 import albumentations as A
 import cv2
 import numpy as np
@@ -9,18 +13,21 @@ from cifar_pipeline.recipes import Augmentation
 # One thread an image: OpenCV's own pool costs more than it gives at 32 pixels, and fights with the network for cores.
 cv2.setNumThreads(1)
 
+INTERPOLATIONS = {"bicubic": cv2.INTER_CUBIC, "bilinear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}
+
 
 class Augmenter:
     """Applies a recipe's augmentation to batches, each determined by its own seed.
 
     Args:
-        resize: resize to this many pixels first (bicubic), for recipes that augment after resizing.
+        resize: resize to this many pixels first, for recipes that augment after resizing.
+        interpolation: of that resizing: `bicubic`, `bilinear` or `nearest`.
     """
 
-    def __init__(self, settings: Augmentation, resize: int | None = None) -> None:
+    def __init__(self, settings: Augmentation, resize: int | None = None, interpolation: str = "bicubic") -> None:
         transforms: list[A.BasicTransform] = []
         if resize:
-            transforms.append(A.Resize(resize, resize, interpolation=cv2.INTER_CUBIC))
+            transforms.append(A.Resize(resize, resize, interpolation=INTERPOLATIONS[interpolation]))
         if settings.rotate or settings.shear or settings.zoom or settings.shift_x or settings.shift_y:
             transforms.append(
                 A.Affine(

@@ -1,6 +1,9 @@
 """Table + split + recipe to batches, for training, validation and test alike. Knows no Keras: its worker processes start light."""
 
 import logging
+import multiprocessing
+import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,8 +96,21 @@ def training_batches(images: Images, recipe: Recipe, *, first_epoch: int = 0, wo
     # One thread: the transforms hold Python's lock, and what they share is not made for several.
     iterator = batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=16))
     if workers:
-        return iterator.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4))
+        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
+        return iterator.mp_prefetch(processes, worker_init_fn=_end_with_parent)
     return iterator
+
+
+def _end_with_parent(worker: int, workers: int) -> None:
+    """Grain's workers would outlive a training that is killed, and keep its images in memory."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class _Prepare(grain.transforms.RandomMap):
@@ -103,7 +119,7 @@ class _Prepare(grain.transforms.RandomMap):
     def __init__(self, images: Images, recipe: Recipe) -> None:
         self._images, self._labels = images.pixels, images.one_hot()
         resized = recipe.augmentation.order == "resized"
-        self._augmenter = Augmenter(recipe.augmentation, resize=recipe.image_size if resized else None)
+        self._augmenter = Augmenter(recipe.augmentation, resize=recipe.image_size if resized else None, interpolation=recipe.interpolation)
         self._mixing: Mixing | None = recipe.mixing
 
     def random_map(self, element: Any, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

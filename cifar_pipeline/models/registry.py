@@ -3,6 +3,8 @@
 Resizing, rescaling and centring are layers of the model: what was trained is what is saved and what is served.
 """
 
+import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ class Classifier:
     model: keras.Model
     """uint8 (N, 32, 32, 3) to logits (N, 100): complete, what is saved and served."""
     trainer: keras.Model
-    """The same, or, for recipes that augment after resizing, one that takes images of any size."""
+    """What is compiled, so that the optimiser is not saved; takes images of any size for recipes that augment after resizing."""
 
 
 def build_classifier(recipe: Recipe, channel_mean: tuple[float, float, float]) -> Classifier:
@@ -45,12 +47,10 @@ def build_classifier(recipe: Recipe, channel_mean: tuple[float, float, float]) -
     logits = keras.layers.Dense(CLASSES, dtype="float32", name="logits")(features)
     network = keras.Model(pixels, logits, name=recipe.architecture.name)
     for layer in network._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = recipe.batch_norm_momentum or layer.momentum
-
-    model = _with_resizing(network, recipe, INPUT_SIZE)
+        if isinstance(layer, keras.layers.BatchNormalization) and recipe.batch_norm_momentum is not None:
+            layer.momentum = recipe.batch_norm_momentum
     native = recipe.augmentation.order == "native"
-    return Classifier(model, trainer=model if native else _with_resizing(network, recipe, None))
+    return Classifier(_with_resizing(network, recipe, INPUT_SIZE), trainer=_with_resizing(network, recipe, INPUT_SIZE if native else None))
 
 
 def set_phase(model: keras.Model, phase: Phase) -> None:
@@ -58,14 +58,10 @@ def set_phase(model: keras.Model, phase: Phase) -> None:
     for layer in model.layers:
         if layer.name == RESIZE:
             layer.height = layer.width = phase.size
-    in_frozen_blocks = phase.freeze_blocks > 0
     for layer in model._flatten_layers():
-        if isinstance(layer, keras.Model):
-            continue
-        if in_frozen_blocks and layer.name.startswith(f"block{phase.freeze_blocks + 1}"):
-            in_frozen_blocks = False
-        is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = not (in_frozen_blocks or (is_batch_norm and phase.freeze_batch_norm))
+        if not isinstance(layer, keras.Model):
+            is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
+            layer.trainable = not (_block(layer.name) <= phase.freeze_blocks or (is_batch_norm and phase.freeze_batch_norm))
 
 
 def part_of(variable: str) -> Part:
@@ -73,6 +69,14 @@ def part_of(variable: str) -> Part:
     if variable.startswith("logits/"):
         return "head"
     return "stem" if variable.startswith(("stem_", "conv1a/")) else "body"
+
+
+def _block(layer: str) -> float:
+    """The number in an EfficientNet layer's name, 0.5 for the stem, infinity for what comes after the blocks."""
+    if layer.startswith("stem_"):
+        return 0.5
+    number = re.match(r"block(\d)", layer)
+    return int(number[1]) if number else math.inf
 
 
 def _features(pixels: Any, recipe: Recipe, channel_mean: tuple[float, float, float], size: int | None) -> Any:

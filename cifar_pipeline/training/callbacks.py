@@ -7,7 +7,7 @@ import keras
 
 from cifar_pipeline.models.registry import set_phase
 from cifar_pipeline.recipes import Phase, Recipe
-from cifar_pipeline.training.checkpoints import Checkpoint, Checkpoints, restore
+from cifar_pipeline.training.checkpoints import Checkpoint, Checkpoints
 from cifar_pipeline.training.progress import Progress, best_of
 
 
@@ -33,6 +33,7 @@ class Keeper(keras.callbacks.Callback):
     """Keeps the best weights and what a killed training goes on from. Comes after every other callback.
 
     Args:
+        classifier: what is saved as the best; shares its weights with the model that trains.
         progress: has the history, the epoch that ends included.
         replayed: callbacks with a memory of their own, which lives through a restart by being shown the history again.
         averages: swaps averaged weights into the model while it is validated, and while they are saved as the best.
@@ -41,14 +42,16 @@ class Keeper(keras.callbacks.Callback):
 
     def __init__(
         self,
+        classifier: keras.Model,
         checkpoints: Checkpoints,
         progress: Progress,
+        *,
         replayed: Sequence[keras.callbacks.Callback],
         averages: keras.callbacks.SwapEMAWeights | None,
         resumed: Checkpoint | None,
     ) -> None:
         super().__init__()
-        self._checkpoints, self._progress, self._replayed = checkpoints, progress, replayed
+        self._classifier, self._checkpoints, self._progress, self._replayed = classifier, checkpoints, progress, replayed
         self._averages, self._resumed = averages, resumed
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -57,14 +60,22 @@ class Keeper(keras.callbacks.Callback):
         for record in self._resumed.history:
             for callback in self._replayed:
                 callback.on_epoch_end(record.epoch - 1, {"val_loss": record.val_loss})
-        restore(self.model, self._resumed.state)  # after the replay, which changes the learning rate again
+        # After the replay, which changes the learning rate again.
+        for variable, value in zip(state_variables(self.model), self._resumed.state, strict=True):
+            variable.assign(value)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         history = self._progress.records
         if best_of(history) is history[-1]:
             if self._averages:
                 self._averages.on_test_begin()
-            self._checkpoints.save_best(self.model, history[-1].epoch)
+            self._checkpoints.save_best(self._classifier, history[-1].epoch)
             if self._averages:
                 self._averages.on_test_end()
-        self._checkpoints.save(self.model, history, finished=self.model.stop_training or epoch + 1 == self.params["epochs"])
+        finished = self.model.stop_training or epoch + 1 == self.params["epochs"]
+        self._checkpoints.save(state_variables(self.model), history, finished=finished)
+
+
+def state_variables(model: keras.Model) -> list[Any]:
+    """Weights, BatchNorm statistics, dropout's random states; the optimiser's step, learning rate, moments and averages."""
+    return [*model.variables, *model.optimizer.variables]

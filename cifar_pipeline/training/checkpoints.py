@@ -1,11 +1,12 @@
 """What a training that was killed goes on from: everything that the next epoch depends on, whole or not at all.
 
 One folder an epoch, the last two kept, and the best weights that they name. A folder that was cut short, or that belongs
-to another recipe or input, is passed over.
+to another recipe or input, is passed over and removed.
 """
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,8 @@ class Checkpoint:
     history: list[EpochRecord]
     finished: bool
     """no epoch is left, or early stopping ended it"""
-    best: Path
-    """the weights that `best_of` its history names"""
     state: list[np.ndarray]
-    """values of `state_variables`, in their order"""
+    """values of the variables that it was saved with, in their order"""
 
 
 class Checkpoints:
@@ -38,17 +37,21 @@ class Checkpoints:
 
     Args:
         folder: theirs alone; created.
-        identity: of recipe and inputs; checkpoints of another one are not used.
+        identity: of recipe, inputs and whatever else must be the same; checkpoints of another one are not used.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
         self._folder, self._identity = folder, identity
 
-    def save(self, model: keras.Model, history: list[EpochRecord], *, finished: bool) -> None:
-        """Write the checkpoint of the last epoch in `history`, whose best weights are saved already, and remove the oldest."""
+    def save(self, state: Sequence[Any], history: list[EpochRecord], *, finished: bool) -> None:
+        """Write the checkpoint of the last epoch in `history`, whose best weights are saved already, and remove the oldest.
+
+        Args:
+            state: Keras variables.
+        """
         best = self.best_path(best_of(history).epoch)
         with replacing_folder(self._folder / f"epoch-{len(history):04}") as new:
-            np.savez(new / STATE, *[keras.ops.convert_to_numpy(variable) for variable in state_variables(model)])
+            np.savez(new / STATE, *[keras.ops.convert_to_numpy(variable) for variable in state])
             about = {
                 "identity": self._identity,
                 "finished": finished,
@@ -57,7 +60,8 @@ class Checkpoints:
                 "sha256": {name: file_digest(path, "sha256") for name, path in (("best", best), ("state", new / STATE))},
             }
             write_json(new / ABOUT, about)
-        self._prune()
+        kept = self._epochs()[:KEPT]
+        self._keep({folder.name for folder in kept} | {json.loads((folder / ABOUT).read_text())["best"] for folder in kept})
 
     def save_best(self, model: keras.Model, epoch: int) -> None:
         """Write the weights that are the best so far; `save` refers to them."""
@@ -67,44 +71,37 @@ class Checkpoints:
     def best_path(self, epoch: int) -> Path:
         return self._folder / f"best-{epoch:04}.weights.h5"
 
-    def load(self) -> Checkpoint | None:
-        """The latest checkpoint that is whole and of this identity."""
+    def load(self, shapes: Sequence[tuple[int, ...]]) -> Checkpoint | None:
+        """The latest checkpoint that is whole, of this identity, and of variables of these shapes; what is later is removed."""
         for folder in self._epochs():
-            try:
-                about = json.loads((folder / ABOUT).read_text())
-                best = self._folder / about["best"]
-                digests = {"best": file_digest(best, "sha256"), "state": file_digest(folder / STATE, "sha256")}
-            except (OSError, ValueError, KeyError):
-                continue
-            if about["identity"] == self._identity and about["sha256"] == digests:
-                with np.load(folder / STATE) as arrays:
-                    state = [arrays[f"arr_{index}"] for index in range(len(arrays))]
-                return Checkpoint([EpochRecord(**row) for row in about["history"]], about["finished"], best, state)
+            if checkpoint := self._read(folder, shapes):
+                return checkpoint
+            shutil.rmtree(folder)
+        self.remove()
         return None
 
     def remove(self) -> None:
-        """Remove all of them: what they led to is saved."""
+        """Remove all of them."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _read(self, folder: Path, shapes: Sequence[tuple[int, ...]]) -> Checkpoint | None:
+        try:
+            about = json.loads((folder / ABOUT).read_text())
+            digests = {"best": file_digest(self._folder / about["best"], "sha256"), "state": file_digest(folder / STATE, "sha256")}
+            if about["identity"] != self._identity or about["sha256"] != digests:
+                return None
+            with np.load(folder / STATE) as arrays:
+                state = [arrays[f"arr_{index}"] for index in range(len(arrays))]
+            if [array.shape for array in state] != list(shapes):
+                return None
+            return Checkpoint([EpochRecord(**row) for row in about["history"]], about["finished"], state)
+        except (OSError, ValueError, KeyError, TypeError):  # cut short, or written by other code
+            return None
 
     def _epochs(self) -> list[Path]:
         return sorted(self._folder.glob("epoch-*"), reverse=True)
 
-    def _prune(self) -> None:
-        folders = self._epochs()
-        for folder in folders[KEPT:]:
-            shutil.rmtree(folder)
-        named = {json.loads((folder / ABOUT).read_text())["best"] for folder in folders[:KEPT]}
-        for path in self._folder.glob("best-*"):
-            if path.name not in named:
-                path.unlink()
-
-
-def state_variables(model: keras.Model) -> list[Any]:
-    """Weights, BatchNorm statistics, dropout's random states; the optimiser's step, learning rate, moments and averages."""
-    return [*model.variables, *model.optimizer.variables]
-
-
-def restore(model: keras.Model, state: list[np.ndarray]) -> None:
-    """Put a checkpoint's state into a compiled model of the same recipe."""
-    for variable, value in zip(state_variables(model), state, strict=True):
-        variable.assign(value)
+    def _keep(self, names: set[str]) -> None:
+        for path in self._folder.iterdir():  # with what a kill left half-written
+            if path.name not in names:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -41,10 +41,10 @@ def input_workers(devices: Sequence[str]) -> int:
 def data_parallel(devices: Sequence[str], batch_size: int) -> Iterator[None]:
     """Frame in which a model is built and trained on all devices, each taking an equal share of every batch.
 
-    The recipe's batch size is that of a step over all devices, so that its learning rate and its result do not change with
-    their number (but for the order of sums).
+    The recipe's batch size is that of a step over all devices, so that its learning rate does not change with their number.
+    BatchNorm's statistics are over all of them too (`share_statistics`); dropout's masks repeat from device to device.
 
-    Raises: PipelineError when the batch cannot be shared equally.
+    Raises: PipelineError when the batch cannot be shared equally, or the Keras backend is not TensorFlow.
     """
     if len(devices) == 1:
         yield
@@ -54,14 +54,16 @@ def data_parallel(devices: Sequence[str], batch_size: int) -> Iterator[None]:
             f"a batch of {batch_size} cannot be shared equally by {len(devices)} devices; make the recipe's `batch_size` a multiple, "
             "or hide devices (CUDA_VISIBLE_DEVICES)"
         )
-    if keras.backend.backend() == "tensorflow":  # what Keras' guide gives for this backend; keras.distribution is JAX's
-        import tensorflow as tf  # noqa: PLC0415  # no other backend needs it
+    if keras.backend.backend() != "tensorflow":
+        raise PipelineError(f"{len(devices)} devices need Keras' TensorFlow backend, not {keras.backend.backend()}; hide all but one")
+    import tensorflow as tf  # noqa: PLC0415  # what Keras' guide gives for this backend, and no other backend needs it
 
-        with tf.distribute.MirroredStrategy([name.upper() for name in devices]).scope():
-            yield
-        return
-    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=list(devices)))
-    try:
+    with tf.distribute.MirroredStrategy([name.upper() for name in devices]).scope():
         yield
-    finally:
-        keras.distribution.set_distribution(None)
+
+
+def share_statistics(model: keras.Model) -> None:
+    """Let BatchNorm normalise over all devices' shares of a batch, as one device would."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True

@@ -8,9 +8,9 @@ import keras
 from cifar_pipeline.inputs.batches import Images, steps_per_epoch, training_batches
 from cifar_pipeline.models.registry import build_classifier, set_phase
 from cifar_pipeline.recipes import Recipe
-from cifar_pipeline.training.callbacks import Keeper, Phases
+from cifar_pipeline.training.callbacks import Keeper, Phases, state_variables
 from cifar_pipeline.training.checkpoints import Checkpoints
-from cifar_pipeline.training.device import data_parallel, input_workers, require_devices
+from cifar_pipeline.training.device import data_parallel, input_workers, require_devices, share_statistics
 from cifar_pipeline.training.optimizers import build_optimizer
 from cifar_pipeline.training.progress import EpochRecord, Progress, best_of
 
@@ -56,21 +56,24 @@ def train(
         keras.utils.set_random_seed(recipe.seed)
         classifier = build_classifier(recipe, training.channel_mean())
         trainer, steps = classifier.trainer, steps_per_epoch(training, recipe.batch_size)
+        if len(devices) > 1:
+            share_statistics(trainer)
         trainer.compile(
             optimizer=build_optimizer(recipe.optimizer, recipe.schedule, steps * recipe.epochs),
             loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
             metrics=["accuracy"],
-            jit_compile="auto" if devices[0].startswith("gpu") else False,  # XLA makes EfficientNet slower on a CPU
+            # TensorFlow's XLA makes EfficientNet slower on a CPU, and has no bicubic resizing on a GPU (tensorflow #108660).
+            jit_compile=keras.backend.backend() != "tensorflow",
         )
         # Now, while nothing is frozen. Variables first made inside the traced step would have it traced twice, too, and there
         # would be none to restore into.
         trainer.optimizer.build(trainer.trainable_variables)
-        resumed = checkpoints.load()
+        resumed = checkpoints.load([tuple(variable.shape) for variable in state_variables(trainer)])
         progress = Progress(recipe, len(training), report, resumed.history if resumed else [])
         if not (resumed and resumed.finished):
             remembering = _remembering_callbacks(recipe)
             averages = keras.callbacks.SwapEMAWeights() if recipe.optimizer.ema else None
-            keeper = Keeper(checkpoints, progress, remembering, averages, resumed)
+            keeper = Keeper(classifier.model, checkpoints, progress, replayed=remembering, averages=averages, resumed=resumed)
             first = len(progress.records)
             trainer.fit(
                 training_batches(training, recipe, first_epoch=first, workers=input_workers(devices)),
@@ -91,7 +94,7 @@ def train(
             )
         result = Training(classifier.model, progress.records, devices)
         set_phase(classifier.model, recipe.phase_at(recipe.epochs))
-        trainer.load_weights(checkpoints.best_path(result.best.epoch))
+        classifier.model.load_weights(checkpoints.best_path(result.best.epoch))
         return result
 
 

@@ -16,25 +16,8 @@ KINDS: dict[str, type[keras.optimizers.Optimizer]] = {
 
 
 def build_optimizer(settings: Optimizer, schedule: Schedule, steps: int) -> keras.optimizers.Optimizer:
-    """The Keras optimiser of a recipe that takes `steps` steps in all; one for each part where the parts' rates differ."""
-    if not settings.part_rates:
-        return _single(settings, schedule, steps)
-    names: tuple[Part, ...] = ("stem", "body", "head")
-    parts = {part: _single(settings, schedule, steps, settings.part_rates.get(part, 1.0), name=part) for part in names}
-    return keras.optimizers.MultiOptimizer(lambda variable: parts[part_of(variable.path)])
-
-
-def learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """The rate of the next step; of the network's body where the parts' rates differ."""
-    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
-        optimizer = next(part for part in optimizer.optimizers if part.name == "body")
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-
-
-def _single(
-    settings: Optimizer, schedule: Schedule, steps: int, factor: float = 1.0, name: str | None = None
-) -> keras.optimizers.Optimizer:
-    arguments: dict[str, Any] = {"global_clipnorm": settings.clip_norm, "name": name}
+    """The Keras optimiser of a recipe that takes `steps` steps in all."""
+    arguments: dict[str, Any] = {"global_clipnorm": settings.clip_norm}
     if settings.ema:
         arguments |= {"use_ema": True, "ema_momentum": settings.ema}
     if settings.momentum:
@@ -43,10 +26,30 @@ def _single(
         arguments |= {"nesterov": True}
     if settings.weight_decay or settings.name == "adamw":  # AdamW's own default is not zero
         arguments |= {"weight_decay": settings.weight_decay}
-    optimizer = KINDS[settings.name](_rate(settings.learning_rate * factor, schedule, steps), **arguments)
+    kind = _for_parts(KINDS[settings.name], settings.part_rates)
+    optimizer = kind(_rate(settings.learning_rate, schedule, steps), **arguments)
     if settings.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
     return optimizer
+
+
+def _for_parts(kind: type[keras.optimizers.Optimizer], factors: dict[Part, float]) -> type[keras.optimizers.Optimizer]:
+    """`kind` with a factor of its learning rate for each part of the network.
+
+    Not Keras' MultiOptimizer: it has no learning rate of its own, clips each part by itself, and cannot leave out what is frozen.
+    """
+
+    class ForParts(kind):  # type: ignore[misc,valid-type]
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            # The variable may be the backend's own, which has no path.
+            path = self._trainable_variables[self._get_variable_index(variable)].path
+            super().update_step(gradient, variable, learning_rate * factors.get(part_of(path), 1.0))
+
+        def finalize_variable_values(self, var_list: Any) -> None:
+            """Nothing: the best weights, averages included, are loaded after training. Keras would mistake frozen variables' averages."""
+
+    ForParts.__name__ = kind.__name__
+    return ForParts
 
 
 def _rate(peak: float, schedule: Schedule, steps: int) -> Any:

@@ -11,7 +11,6 @@ import keras
 
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.recipes import Recipe
-from cifar_pipeline.training.optimizers import learning_rate
 
 LINE_EVERY_S = 10.0
 
@@ -98,7 +97,7 @@ class Progress(keras.callbacks.Callback):
             accuracy=float(logs["accuracy"]),
             val_loss=self._finite("validation", float(logs["val_loss"]), self.params["steps"] - 1),
             val_accuracy=float(logs["val_accuracy"]),
-            learning_rate=learning_rate(self.model.optimizer),
+            learning_rate=self._learning_rate(),
             images_per_s=self._images / (self._train_end - self._epoch_start),
             seconds=now - self._start,
         )
@@ -115,9 +114,12 @@ class Progress(keras.callbacks.Callback):
         if not math.isfinite(loss):
             raise PipelineError(
                 f"the {kind} loss became {loss} in epoch {self._epoch + 1}, step {batch + 1}, at learning rate "
-                f"{learning_rate(self.model.optimizer):.2g}; lower the recipe's learning rate"
+                f"{self._learning_rate():.2g}; lower the recipe's learning rate"
             )
         return loss
+
+    def _learning_rate(self) -> float:
+        return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
 
 def _say(line: str) -> None:

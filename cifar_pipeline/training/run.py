@@ -27,6 +27,8 @@ def train_and_save(
 ) -> tuple[list[Check], dict[str, Any]]:
     """Train recipe `name`, from its last checkpoint where it was interrupted, and write `data/models/<name>`.
 
+    The checkpoints stay until the caller has recorded the model and removes them.
+
     Args:
         report: called after each epoch with its record and the seconds left.
 
@@ -64,15 +66,13 @@ def train_and_save(
         "machine": f"{platform.system()} {platform.machine()}",
     }
     save_training(result, provenance, home.model(name))
-    checks = check_saved(result, home.model(name), validation.pixels[:CHECKED_IMAGES])
-    checkpoints.remove()
-    return checks, summary
+    return check_saved(result, home.model(name), validation.pixels[:CHECKED_IMAGES]), summary
 
 
 def _identity(recipe: Recipe, weights: dict[str, str], inputs: dict[str, str]) -> str:
     """What a training must have in common with a checkpoint to go on from it."""
     settings = recipe.model_dump(mode="json", exclude={"weights"})
-    content = json.dumps({"recipe": settings, "weights": weights, "inputs": inputs}, sort_keys=True)
+    content = json.dumps({"recipe": settings, "weights": weights, "inputs": inputs, "versions": library_versions()}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -1,4 +1,9 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
+import psutil
 import pytest
 
 from cifar_pipeline.dataset.splits import build_splits, write_splits
@@ -8,6 +13,7 @@ from cifar_pipeline.inputs.augmentation import Augmenter
 from cifar_pipeline.inputs.batches import load_images, steps_per_epoch, training_batches
 from cifar_pipeline.params import PROFILES, SplitSettings, load_params, select_profile
 from cifar_pipeline.recipes import Augmentation, Recipe
+from tests.workspaces import CHECKOUT
 
 FLIP = Augmentation(horizontal_flip=0.5, shift_x=0.125, shift_y=0.125)
 
@@ -95,6 +101,41 @@ def test_every_recipes_augmentation_gives_images(params_file, images, profile):
         assert augmented.dtype == np.uint8
         assert augmented.shape == (16, size or 32, size or 32, 3)
         assert not np.array_equal(augmented, images.pixels[:16])
+
+
+@pytest.mark.parametrize("name", [name for name in Augmentation.model_fields if name != "order"])
+def test_every_transform_changes_images_within_their_range(images, name):
+    strength = {"rotate": 20.0, "shear": 20.0}.get(name, 0.9 if name in ("grid_distortion", "elastic") else 0.3)
+    augmented = Augmenter(Augmentation(**{name: strength}))(images.pixels[:64], seed=1)
+    assert augmented.shape == (64, 32, 32, 3)
+    assert augmented.dtype == np.uint8
+    assert not np.array_equal(augmented, images.pixels[:64])
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_training_that_is_killed(tmp_path):
+    program = (
+        "import time\n"
+        "import numpy as np\n"
+        "from cifar_pipeline.inputs.batches import Images, training_batches\n"
+        "from tests.inputs.test_batches import recipe\n"
+        "if __name__ == '__main__':\n"
+        "    images = Images(np.arange(640), np.zeros((640, 32, 32, 3), np.uint8), np.arange(640) % 100)\n"
+        "    batches = iter(training_batches(images, recipe(epochs=10000), workers=2))\n"
+        "    next(batches)\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    with subprocess.Popen([sys.executable, tmp_path / "program.py"], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert len(workers) >= 2
+        process.kill()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert alive == []
 
 
 def test_splits_of_another_archive_are_refused(prepared, make_archive, tmp_path, content):

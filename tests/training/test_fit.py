@@ -61,7 +61,7 @@ def same_weights(first, second):
     return all(np.array_equal(one, other) for one, other in pairs)
 
 
-def interrupted(splits, folder, after, **changes):
+def interrupted(splits, folder, after, identity="a", **changes):
     """Train until epoch `after` has been reported, which is before its checkpoint is written."""
 
     def stop(record, left):
@@ -69,7 +69,7 @@ def interrupted(splits, folder, after, **changes):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fitted(splits, folder, stop, **changes)
+        fitted(splits, folder, stop, identity, **changes)
 
 
 def test_the_same_seed_gives_the_same_weights(splits, tmp_path):
@@ -139,6 +139,61 @@ def test_another_recipe_or_input_does_not_go_on(splits, tmp_path):
     trained = []
     fitted(splits, tmp_path, lambda record, left: trained.append(record.epoch), identity="b")
     assert trained == [1, 2]
+
+
+def test_the_checkpoints_of_another_recipe_are_not_in_the_way(splits, tmp_path):
+    """Those of a longer training, by their numbers later than any of this one."""
+    interrupted(splits, tmp_path, 5, epochs=6)
+    (tmp_path / ".part.1.best-0009.weights.h5").write_bytes(b"half-written when it was killed")
+    interrupted(splits, tmp_path, 3, identity="b", epochs=3)
+    trained = []
+    fitted(splits, tmp_path, lambda record, left: trained.append(record.epoch), identity="b", epochs=3)
+    assert trained == [3]
+    assert {path.name.split("-")[0] for path in tmp_path.iterdir()} == {"best", "epoch"}
+
+
+def test_a_checkpoint_of_other_code_is_not_used(splits, tmp_path):
+    """The same recipe, whose variables have other shapes now."""
+    interrupted(splits, tmp_path, 2, architecture=TINY["architecture"] | {"units": 9})
+    trained = []
+    fitted(splits, tmp_path, lambda record, left: trained.append(record.epoch))
+    assert trained == [1, 2]
+
+
+FROZEN = {
+    "architecture": {"name": "efficientnet_b0", "dropout": 0.1},
+    "image_size": 32,
+    "progressive": [{"size": 32, "epochs": 1}, {"size": 32, "epochs": 1, "freeze_batch_norm": True}],
+    "freeze_batch_norm": True,
+    "freeze_blocks": 5,
+    "optimizer": {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.05, "ema": 0.9, "part_rates": {"stem": 0.5, "head": 2.0}},
+    "schedule": {"name": "one_cycle"},
+    "batch_size": 50,
+    "epochs": 3,
+}
+
+
+@pytest.mark.slow
+def test_frozen_parts_stay_and_a_resumed_training_with_batch_norm_is_the_same(prepared, tmp_path):
+    splits = [load_images(prepared.table, prepared.splits, split, per_class=1) for split in ("train", "validation")]
+    states = {}
+
+    def keep(record, left):
+        if record.epoch == 3:
+            states["before"] = dict(np.load(tmp_path / "whole/epoch-0002/state.npz"))
+
+    whole = fitted(splits, tmp_path / "whole", keep, **FROZEN)
+    after = np.load(tmp_path / "whole/epoch-0003/state.npz")
+    paths = [variable.path for variable in whole.model.variables]
+    same = {path: np.array_equal(states["before"][f"arr_{index}"], after[f"arr_{index}"]) for index, path in enumerate(paths)}
+    frozen = [path for path in paths if path.startswith(("stem", "block1", "block5")) or path.endswith("moving_mean")]
+    trained = [path for path in paths if path.startswith(("block6", "block7", "top", "logits")) and path.endswith("kernel")]
+    assert len(frozen) > 50
+    assert all(same[path] for path in frozen)
+    assert len(trained) > 20
+    assert not any(same[path] for path in trained)
+    interrupted(splits, tmp_path / "cut", 3, **FROZEN)
+    assert same_weights(whole, fitted(splits, tmp_path / "cut", **FROZEN))
 
 
 def test_a_finished_training_is_not_trained_again(splits, tmp_path):

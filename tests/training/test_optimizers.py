@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from cifar_pipeline.recipes import Optimizer, Schedule
-from cifar_pipeline.training.optimizers import build_optimizer, learning_rate
+from cifar_pipeline.training.optimizers import build_optimizer
 
 CONSTANT = Schedule()
 
@@ -13,7 +13,7 @@ def rates(schedule, steps=100, peak=0.1):
     seen = []
     for step in (0, 10, 20, 60, 100):
         optimizer.iterations.assign(step)
-        seen.append(learning_rate(optimizer))
+        seen.append(float(optimizer.learning_rate))
     return seen
 
 
@@ -41,7 +41,7 @@ def test_a_constant_rate_stays():
 )
 def test_settings_reach_keras(settings, expected):
     optimizer = build_optimizer(Optimizer(learning_rate=0.1, clip_norm=1.0, ema=0.9, **settings), CONSTANT, 10)
-    assert type(optimizer) is expected
+    assert isinstance(optimizer, expected)
     config = optimizer.get_config()
     assert (config["global_clipnorm"], config["use_ema"], config["ema_momentum"]) == (1.0, True, 0.9)
     for name in ("momentum", "nesterov", "weight_decay"):
@@ -73,4 +73,13 @@ def test_each_part_moves_at_its_rate():
     optimizer.apply([np.ones(variable.shape, np.float32) for variable in model.trainable_variables])
     moved = [float((old - np.array(new)).max()) for old, new in zip(before, model.trainable_variables, strict=True)]
     assert moved == pytest.approx([0.05, 0.05, 0.1, 0.1, 1.0, 1.0], rel=1e-5)
-    assert learning_rate(optimizer) == pytest.approx(0.1)
+    assert float(optimizer.learning_rate) == pytest.approx(0.1)
+
+
+def test_what_is_frozen_is_left_out():
+    kernels = [keras.Variable(np.ones(2, np.float32), name=name) for name in ("kernel", "other")]
+    optimizer = build_optimizer(Optimizer(name="adamw", learning_rate=0.1, ema=0.5, part_rates={"body": 2.0}), CONSTANT, 10)
+    optimizer.build(kernels)
+    optimizer.apply([np.ones(2, np.float32)], kernels[:1])
+    assert (np.asarray(kernels[0]) < 1).all()
+    assert np.asarray(kernels[1]) == pytest.approx([1.0, 1.0])

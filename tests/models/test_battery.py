@@ -25,8 +25,8 @@ def recipe_of(params_file, name: str, profile: str = "seed", **changes) -> Recip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["efficientnet_b1", "efficientnet_b7", "efficientnetv2_b1", "efficientnetv2_b3"])
-def test_every_size_of_a_family_builds(params_file, name):
+@pytest.mark.parametrize("name", ["efficientnet_b3", "efficientnetv2_b3"])
+def test_larger_sizes_build(params_file, name):
     recipe = recipe_of(params_file, "efficientnetv2_b0", "smoke", architecture={"name": name})
     assert build_classifier(recipe, MEAN).model.output_shape == (None, 100)
 
@@ -51,7 +51,7 @@ def test_uint8_images_to_float32_logits(params_file, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_training_learns_and_what_is_saved_predicts_the_same(params_file, prepared, tmp_path, name):
-    recipe = recipe_of(params_file, name, "smoke", epochs=2)
+    recipe = recipe_of(params_file, name, "smoke", epochs=2, label_smoothing=0.0)
     training, validation = (load_images(prepared.table, prepared.splits, split) for split in ("train", "validation"))
     seen = []
     result = train(
@@ -217,8 +217,7 @@ def test_no_saved_model_is_one_message(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("profile", ["laptop", "seed"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "profile"), [*((name, "laptop") for name in NAMES), ("cnn9", "seed"), ("efficientnet_b0", "seed")])
 def test_long_recipes_start(params_file, prepared, tmp_path, name, profile):
     """One epoch of one image a class, from random weights; everything else as the recipe has it."""
     changes = {"weights": "none", "epochs": 1, "progressive": [], "batch_size": 8, "train_per_class": 1, "validation_per_class": 1}

@@ -1,6 +1,7 @@
 import ast
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,10 +107,10 @@ table, splits, folder = map(Path, sys.argv[1:4])
 images = [load_images(table, splits, split) for split in ("train", "validation")]
 train(Recipe.model_validate(json.loads(sys.argv[4])), *images, Checkpoints(folder, "a"))
 """
-    changes = SCHEDULED | {"epochs": 40}
+    changes = SCHEDULED | {"epochs": 24}
     arguments = [str(prepared.table), str(prepared.splits), str(tmp_path / "cut"), json.dumps(TINY | changes)]
     kills = 0
-    for lines in (3, 9, 4, 12):
+    for lines in (3, 7, 5):
         with subprocess.Popen(
             [sys.executable, "-c", program, *arguments], cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, env=os.environ
         ) as process:
@@ -119,9 +120,9 @@ train(Recipe.model_validate(json.loads(sys.argv[4])), *images, Checkpoints(folde
                 assert next(epochs, None)
             process.send_signal(signal.SIGKILL)
             kills += process.wait() == -signal.SIGKILL
-    assert kills == 4
+    assert kills == 3
     resumed = fitted(splits, tmp_path / "cut", **changes)
-    assert len(resumed.history) == 40
+    assert len(resumed.history) == 24
     assert same_weights(fitted(splits, tmp_path / "whole", **changes), resumed)
 
 
@@ -163,37 +164,33 @@ def test_a_checkpoint_of_other_code_is_not_used(splits, tmp_path):
 FROZEN = {
     "architecture": {"name": "efficientnet_b0", "dropout": 0.1},
     "image_size": 32,
-    "progressive": [{"size": 32, "epochs": 1}, {"size": 32, "epochs": 1, "freeze_batch_norm": True}],
+    "progressive": [{"size": 32, "epochs": 1}],
     "freeze_batch_norm": True,
     "freeze_blocks": 5,
     "optimizer": {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.05, "ema": 0.9, "part_rates": {"stem": 0.5, "head": 2.0}},
     "schedule": {"name": "one_cycle"},
     "batch_size": 50,
-    "epochs": 3,
+    "epochs": 2,
 }
 
 
 @pytest.mark.slow
 def test_frozen_parts_stay_and_a_resumed_training_with_batch_norm_is_the_same(prepared, tmp_path):
     splits = [load_images(prepared.table, prepared.splits, split, per_class=1) for split in ("train", "validation")]
-    states = {}
-
-    def keep(record, left):
-        if record.epoch == 3:
-            states["before"] = dict(np.load(tmp_path / "whole/epoch-0002/state.npz"))
-
-    whole = fitted(splits, tmp_path / "whole", keep, **FROZEN)
-    after = np.load(tmp_path / "whole/epoch-0003/state.npz")
+    whole = fitted(splits, tmp_path, **FROZEN)
+    before, after = (np.load(tmp_path / f"epoch-000{epoch}/state.npz") for epoch in (1, 2))
     paths = [variable.path for variable in whole.model.variables]
-    same = {path: np.array_equal(states["before"][f"arr_{index}"], after[f"arr_{index}"]) for index, path in enumerate(paths)}
+    # Close, not equal: Keras swaps weights and averages by adding and subtracting them.
+    pairs = {path: (before[f"arr_{index}"], after[f"arr_{index}"]) for index, path in enumerate(paths)}
+    same = {path: np.allclose(*pair, rtol=0, atol=1e-6) for path, pair in pairs.items()}
     frozen = [path for path in paths if path.startswith(("stem", "block1", "block5")) or path.endswith("moving_mean")]
     trained = [path for path in paths if path.startswith(("block6", "block7", "top", "logits")) and path.endswith("kernel")]
     assert len(frozen) > 50
     assert all(same[path] for path in frozen)
     assert len(trained) > 20
     assert not any(same[path] for path in trained)
-    interrupted(splits, tmp_path / "cut", 3, **FROZEN)
-    assert same_weights(whole, fitted(splits, tmp_path / "cut", **FROZEN))
+    shutil.rmtree(tmp_path / "epoch-0002")  # as if it had been killed in its second epoch
+    assert same_weights(whole, fitted(splits, tmp_path, **FROZEN))
 
 
 def test_a_finished_training_is_not_trained_again(splits, tmp_path):

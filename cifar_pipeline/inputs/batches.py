@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cifar_pipeline.dataset.splits import Split, archive_of, split_rows, stratified_subset
-from cifar_pipeline.dataset.table import pixels, read_table
+from cifar_pipeline.dataset.table import FINE, pixels, read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.augmentation import Augmenter
 from cifar_pipeline.inputs.mixing import mix
@@ -19,8 +19,6 @@ from cifar_pipeline.recipes import Mixing, Recipe
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # grain warns that there is no JAX to profile
 import grain  # noqa: E402
-
-CLASSES = 100
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Images:
 
     def one_hot(self) -> np.ndarray:
         """(N, 100) float32 labels."""
-        return np.eye(CLASSES, dtype=np.float32)[self.fine_label]
+        return np.eye(FINE, dtype=np.float32)[self.fine_label]
 
 
 def load_images(table: Path, splits: Path, split: Split, *, per_class: int | None = None, seed: int = 0) -> Images:

@@ -12,12 +12,12 @@ from typing import Any
 
 import keras
 
+from cifar_pipeline.dataset.table import FINE
 from cifar_pipeline.models.cnn9 import cnn9_features
 from cifar_pipeline.models.efficientnet import efficientnet_features
 from cifar_pipeline.recipes import Part, Phase, Recipe
 
 INPUT_SIZE = 32
-CLASSES = 100
 RESIZE = "resize"
 
 
@@ -44,7 +44,7 @@ def build_classifier(recipe: Recipe, channel_mean: tuple[float, float, float]) -
     with _float_policy(recipe.float_policy):
         features = _features(pixels, recipe, channel_mean, size)
         features = keras.layers.Dropout(recipe.architecture.dropout, name="drop_head")(features)
-    logits = keras.layers.Dense(CLASSES, dtype="float32", name="logits")(features)
+    logits = keras.layers.Dense(FINE, dtype="float32", name="logits")(features)
     network = keras.Model(pixels, logits, name=recipe.architecture.name)
     for layer in network._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization) and recipe.batch_norm_momentum is not None:

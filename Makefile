@@ -20,8 +20,8 @@ help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 setup: $(READY) .venv-dvc/.ready ## both environments, from the locks
-# Compiled at once: every step is a process, and TensorFlow's sources take seconds to compile in each where they may not be cached.
 
+# Compiled at once: every step is a process, and TensorFlow's sources take seconds to compile in each where they may not be cached.
 $(READY): $(LOCK) requirements/uv.txt pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt

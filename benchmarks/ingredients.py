@@ -32,7 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "augmentation": {"zoom": 0.0, "color": 0.0, "horizontal_flip": 0.0, "shift_x": 0.0, "shift_y": 0.0},
     },
     "constant learning rate": {"schedule": {"name": "constant"}},
-    "BatchNorm trained": {"freeze_batch_norm": False, "progressive": [{"freeze_batch_norm": False}] * 2},
+    "BatchNorm trained": {"freeze_batch_norm": False},
     "without label smoothing": {"label_smoothing": 0.0},
     "head at ten times the rate": {"optimizer": {"part_rates": {"head": 10.0}}},
 }
@@ -44,8 +44,6 @@ def variant(base: Recipe, changes: dict[str, Any]) -> Recipe:
     for key, value in changes.items():
         if isinstance(value, dict):
             content[key] |= value
-        elif key == "progressive":
-            content[key] = [step | change for step, change in zip(content[key], value, strict=False)]
         else:
             content[key] = value
     return Recipe.model_validate(content)
@@ -58,7 +56,7 @@ def main() -> None:
     arguments = parser.parse_args()
     home = Workspace.current()
     laptop = load_params(home.params).model_copy(update={"profile": "laptop"}).recipe("efficientnetv2_b0")
-    steps = [{"size": 64, "epochs": 2, "freeze_batch_norm": True}, {"size": 96, "epochs": 2, "freeze_batch_norm": True}]
+    steps = [{"size": 64, "epochs": 2}, {"size": 96, "epochs": 2}]
     changes = {"progressive": steps, "train_per_class": arguments.per_class, "epochs": 5}
     base = Recipe.model_validate(laptop.model_dump() | changes)
     training = load_images(home.table, home.splits, "train", per_class=arguments.per_class, seed=base.seed)

@@ -54,10 +54,13 @@ class Phase(Settings):
     freeze_blocks: Annotated[int, Field(ge=0, le=7)] = 0
 
 
-class Step(Phase):
-    """Some epochs that differ from the recipe's own: other sizes first, or other parts frozen."""
+class Step(Settings):
+    """Some epochs at another image size; what they do not say about frozen parts is as the recipe has it."""
 
     epochs: Count
+    size: Count
+    freeze_batch_norm: bool | None = None
+    freeze_blocks: Annotated[int, Field(ge=0, le=7)] | None = None
 
 
 class Augmentation(Settings):
@@ -168,17 +171,17 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _does_not_contradict_itself(self) -> Self:
+        phases = {self.phase_at(epoch) for epoch in range(self.epochs)}
         if self.architecture.name == "cnn9":
             if self.weights != "none":
                 raise ValueError(f"there are no pretrained weights for cnn9; `weights: none`, not '{self.weights}'")
-            frozen = any(phase.freeze_blocks or phase.freeze_batch_norm for phase in (self.phase_at(self.epochs), *self.progressive))
+            frozen = any(phase.freeze_blocks or phase.freeze_batch_norm for phase in phases)
             if frozen or self.batch_norm_momentum is not None:
                 raise ValueError("cnn9 has no BatchNorm and no pretrained blocks to freeze; remove `freeze_*` and `batch_norm_momentum`")
             if self.progressive and (self.image_size != 32 or any(not 8 <= step.size <= 32 for step in self.progressive)):
                 raise ValueError("`progressive` with cnn9 ends at `image_size: 32` and takes 8 to 32 pixels before")
         elif foreign := _changed(self.architecture) - {"name", "dropout"}:
             raise ValueError(f"{sorted(foreign)} are options of cnn9, not of {self.architecture.name}")
-        phases = (self.phase_at(self.epochs), *self.progressive)
         if self.batch_norm_momentum is not None and all(phase.freeze_batch_norm for phase in phases):
             raise ValueError("`batch_norm_momentum` with `freeze_batch_norm`, which uses the statistics as they are; keep one of them")
         blocks = 6 if self.architecture.name.startswith("efficientnetv2") else 7
@@ -197,8 +200,9 @@ class Recipe(Settings):
 
     def phase_at(self, epoch: int) -> Phase:
         """How an epoch, counted from 0, is trained."""
+        own = Phase(size=self.image_size, freeze_batch_norm=self.freeze_batch_norm, freeze_blocks=self.freeze_blocks)
         for step in self.progressive:
             if epoch < step.epochs:
-                return Phase.model_validate(step.model_dump(exclude={"epochs"}))
+                return own.model_copy(update=step.model_dump(exclude={"epochs"}, exclude_none=True))
             epoch -= step.epochs
-        return Phase(size=self.image_size, freeze_batch_norm=self.freeze_batch_norm, freeze_blocks=self.freeze_blocks)
+        return own

@@ -164,7 +164,7 @@ def test_a_checkpoint_of_other_code_is_not_used(splits, tmp_path):
 FROZEN = {
     "architecture": {"name": "efficientnet_b0", "dropout": 0.1},
     "image_size": 32,
-    "progressive": [{"size": 32, "epochs": 1}],
+    "progressive": [{"size": 32, "epochs": 1, "freeze_batch_norm": False, "freeze_blocks": 0}],
     "freeze_batch_norm": True,
     "freeze_blocks": 5,
     "optimizer": {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.05, "ema": 0.9, "part_rates": {"stem": 0.5, "head": 2.0}},

@@ -1,22 +1,14 @@
 """The hardware and versions that a figure belongs to."""
 
-import os
 import platform
-from pathlib import Path
 
-from cifar_pipeline.artifacts import library_versions
+from cifar_pipeline.artifacts import hardware, library_versions
 
 
 def describe() -> str:
     """One line of Markdown: processor, cores, Python and library versions."""
-    cpuinfo = Path("/proc/cpuinfo")
-    models = (
-        [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        if cpuinfo.exists()
-        else []
-    )
     versions = ", ".join(f"{name} {number}" for name, number in library_versions().items())
-    return f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}"
+    return f"{hardware()}; Python {platform.python_version()}, {versions}"
 
 
 def spread(values: list[float]) -> str:

@@ -7,7 +7,9 @@ corrupt every version of it.
 import hashlib
 import json
 import os
+import platform
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +75,27 @@ def library_versions() -> dict[str, str]:
         except ModuleNotFoundError:
             continue
     return installed
+
+
+def hardware() -> str:
+    """System, processor and cores of this machine, in a line."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{platform.system()} {platform.machine()}, {models[0] if models else platform.processor()}, {os.cpu_count()} cores"
+
+
+def code_revision() -> str:
+    """The last commit that changed this package, `-dirty` where files differ from it; `unknown` outside a git checkout."""
+    package = Path(__file__).parent
+    try:
+        commit, changes = (
+            subprocess.run(["git", *command, "--", "."], cwd=package, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S607
+            for command in (["log", "-1", "--format=%h", "--abbrev=12"], ["status", "--porcelain"])
+        )
+    except FileNotFoundError:
+        return "unknown"
+    return (commit or "unknown") + ("-dirty" if commit and changes else "")
 
 
 def free_bytes(folder: Path) -> int:

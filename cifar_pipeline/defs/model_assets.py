@@ -48,7 +48,7 @@ def _model(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
         kinds={"keras", "tensorflow"},
         pool=POOL,
         check_specs=check_specs(stage, MODEL_CHECKS),
-        description=f"`{name}` trained by its recipe: model.keras (uint8 32×32×3 to 100 logits), history.csv, provenance.json.",
+        description=f"`{name}` trained by its recipe: model.keras (uint8 32×32×3 to 100 logits), history, temperature, provenance.",
     )
     def model(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
         from cifar_pipeline.training.run import train_and_save
@@ -58,7 +58,7 @@ def _model(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
             context.log_event(dg.AssetObservation(dg.AssetKey(stage.key), metadata=shown, description=f"epoch {record['epoch']}"))
 
         with pipeline.step(context) as (home, active):
-            checks, summary = train_and_save(name, active, home, report)
+            checks, summary = train_and_save(name, active, home, {"id": context.run_id}, report)
             curves = _picture_of_history(home.model(name))
         result = finished(stage, checks, {**summary, "curves": curves})
         shutil.rmtree(home.checkpoints(name, active.profile), ignore_errors=True)  # now that DVC has what they led to

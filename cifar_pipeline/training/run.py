@@ -3,11 +3,12 @@
 import hashlib
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cifar_pipeline.artifacts import dvc_md5, file_digest, library_versions
+from cifar_pipeline.artifacts import code_revision, dvc_md5, file_digest, hardware, library_versions
 from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.dataset.validation import Check
@@ -15,21 +16,23 @@ from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.params import Params
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.training.calibration import fit_temperature
 from cifar_pipeline.training.checkpoints import Checkpoints
-from cifar_pipeline.training.fit import train
+from cifar_pipeline.training.fit import VALIDATION_BATCH, train
 from cifar_pipeline.training.saved import check_saved, save_training
 
 CHECKED_IMAGES = 256
 
 
 def train_and_save(
-    name: str, params: Params, home: Workspace, report: Callable[[dict[str, float], float], None]
+    name: str, params: Params, home: Workspace, run: Mapping[str, str], report: Callable[[dict[str, float], float], None]
 ) -> tuple[list[Check], dict[str, Any]]:
     """Train recipe `name`, from its last checkpoint where it was interrupted, and write `data/models/<name>`.
 
     The checkpoints stay until the caller has recorded the model and removes them.
 
     Args:
+        run: what identifies this run elsewhere, for the provenance.
         report: called after each epoch with its record and the seconds left.
 
     Returns: the checks of the saved model, and key figures.
@@ -42,6 +45,9 @@ def train_and_save(
     weights, inputs = _weights(recipe), {path.name: dvc_md5(path) for path in (home.table, home.splits)}
     checkpoints = Checkpoints(home.checkpoints(name, params.profile), _identity(recipe, weights, inputs))
     result = train(recipe, training, validation, checkpoints, lambda record, left: report(record.row(), left))
+    held_out = load_images(home.table, home.splits, "validation")  # all of it, where the recipe chose epochs by a part
+    logits = result.model.predict(held_out.pixels, batch_size=VALIDATION_BATCH, verbose=0)
+    calibration = fit_temperature(logits, held_out.fine_label)
     summary = {
         "parameters": result.model.count_params(),
         "started_from": weights["name"],
@@ -51,6 +57,7 @@ def train_and_save(
         "best_epoch": result.best.epoch,
         "val_loss": round(result.best.val_loss, 5),
         "val_accuracy": round(result.best.val_accuracy, 5),
+        "temperature": round(calibration.temperature, 4),
         "device": ", ".join(result.devices),
     }
     splits = read_table(home.splits)
@@ -58,14 +65,17 @@ def train_and_save(
         **summary,
         "recipe": recipe.model_dump(mode="json", exclude={"weights"}),
         "profile": params.profile,
+        "run": dict(run),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code_revision": code_revision(),
         "generated": params.source().kind == "generated",
         "weights": weights,
         "archive_sha256": archive_of(splits),
         "inputs": inputs,
         "versions": {"python": platform.python_version(), **library_versions()},
-        "machine": f"{platform.system()} {platform.machine()}",
+        "hardware": hardware(),
     }
-    save_training(result, provenance, home.model(name))
+    save_training(result, calibration, provenance, home.model(name))
     return check_saved(result, home.model(name), validation.pixels[:CHECKED_IMAGES]), summary
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import numpy as np
 from cifar_pipeline.artifacts import replacing_folder
 from cifar_pipeline.dataset.validation import Check
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.training.calibration import Calibration
 from cifar_pipeline.training.fit import Training
 
-MODEL, HISTORY, PROVENANCE = "model.keras", "history.csv", "provenance.json"
+MODEL, HISTORY, CALIBRATION, PROVENANCE = "model.keras", "history.csv", "calibration.json", "provenance.json"
 
 
-def save_training(training: Training, provenance: dict[str, Any], folder: Path) -> None:
-    """Write `model.keras`, `history.csv` (a row an epoch) and `provenance.json` to `folder`, replacing it."""
+def save_training(training: Training, calibration: Calibration, provenance: dict[str, Any], folder: Path) -> None:
+    """Write `model.keras`, `history.csv` (a row an epoch), `calibration.json` and `provenance.json` to `folder`, replacing it."""
     with replacing_folder(folder) as new:
         training.model.save(new / MODEL)
         rows = [record.row() for record in training.history]
@@ -26,7 +28,8 @@ def save_training(training: Training, provenance: dict[str, Any], folder: Path) 
             writer = csv.DictWriter(file, rows[0].keys())
             writer.writeheader()
             writer.writerows(rows)
-        (new / PROVENANCE).write_text(json.dumps(provenance, indent=2, sort_keys=True) + "\n")
+        for name, content in ((CALIBRATION, asdict(calibration)), (PROVENANCE, provenance)):
+            (new / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def load_model(folder: Path) -> keras.Model:

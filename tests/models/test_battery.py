@@ -10,6 +10,7 @@ from cifar_pipeline.models.efficientnet import _backbone
 from cifar_pipeline.models.registry import build_classifier, part_of, set_phase
 from cifar_pipeline.params import load_params, select_profile
 from cifar_pipeline.recipes import Phase, Recipe
+from cifar_pipeline.training.calibration import fit_temperature
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
 from cifar_pipeline.training.saved import check_saved, load_model, save_training
@@ -63,7 +64,8 @@ def test_training_learns_and_what_is_saved_predicts_the_same(params_file, prepar
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     validation_loss = float(loss(validation.fine_label, result.model.predict(validation.pixels, verbose=0)))
     assert validation_loss == pytest.approx(result.best.val_loss, rel=1e-3)  # the best epoch's weights, and a mean over images
-    save_training(result, {"profile": "smoke"}, tmp_path / "model")
+    calibration = fit_temperature(result.model.predict(validation.pixels, verbose=0), validation.fine_label)
+    save_training(result, calibration, {"profile": "smoke"}, tmp_path / "model")
     assert all(check.passed for check in check_saved(result, tmp_path / "model", validation.pixels[:64]))
 
 

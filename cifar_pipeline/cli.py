@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -53,6 +54,45 @@ def run(name: str | None, models: tuple[str, ...]) -> None:
     click.echo(_summary(home, params, time.monotonic() - started))
 
 
+@main.command()
+@click.argument("model")
+@click.option("--open", "in_browser", is_flag=True, help="Show its page in the browser.")
+def report(model: str, in_browser: bool) -> None:
+    """The key figures of MODEL's report, and where its page is."""
+    home = Workspace.current()
+    try:
+        load_params(home.params).recipe(model)
+        metrics = _metrics(home, model)
+    except PipelineError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(_line(home, model, metrics))
+    click.echo(
+        f"  without near-duplicates {metrics['no_duplicates_top1']:.2%} (n {metrics['no_duplicates_n']:,})  loss {metrics['nll']:.3f}  "
+        f"calibration error {metrics['ece15']:.3f}, {metrics['ece15_scaled']:.3f} at temperature {metrics['temperature']:.2f}"
+    )
+    if in_browser:
+        click.launch(str(home.report(model) / "index.html"))
+
+
+@main.command()
+@click.option("--record", "recording", is_flag=True, help="First add the runs that data/ holds to benchmarks/results/runs.json.")
+def ledger(recording: bool) -> None:
+    """Every published claim beside our recorded runs, as Markdown: what the README shows."""
+    from cifar_pipeline.evaluation import ledger as claims  # noqa: PLC0415  # pandas takes a second that no other command needs
+
+    home = Workspace.current()
+    try:
+        runs = claims.load_runs(home.recorded_runs)
+        if recording:
+            models = load_params(home.params).models
+            found = [claims.run_of(name, home.report(name), home.model(name)) for name in models]
+            runs = claims.merge(runs, [run for run in found if run])
+            claims.record(home.recorded_runs, runs)
+    except PipelineError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(claims.markdown(claims.ledger(runs)), nl=False)
+
+
 def _reachable_profile(home: Workspace) -> str:
     """`quick` when the archive can be had, else `smoke`, saying so. No other door chooses."""
     quick = load_params(home.params).model_copy(update={"profile": "quick"})
@@ -92,13 +132,23 @@ def _execute(home: Workspace, log: Path) -> int:
     return process.returncode
 
 
+def _metrics(home: Workspace, model: str) -> dict[str, Any]:
+    path = home.report(model) / "metrics.json"
+    if not path.is_file():
+        raise PipelineError(f"there is no report of '{model}' yet ({path}); make it with `cifar run --model {model}`, or `dvc pull`")
+    metrics: dict[str, Any] = json.loads(path.read_text())
+    return metrics
+
+
+def _line(home: Workspace, model: str, metrics: dict[str, Any]) -> str:
+    low, high = 100 * metrics["top1_low"], 100 * metrics["top1_high"]
+    return (
+        f"  {model:18} top-1 {metrics['top1']:6.2%} ({low:.2f} to {high:.2f})  top-5 {metrics['top5']:6.2%}  "
+        f"superclass {metrics['coarse_top1']:6.2%}  n {metrics['n']:,}  {home.report(model) / 'index.html'}"
+    )
+
+
 def _summary(home: Workspace, params: Params, seconds: float) -> str:
-    lines = [f"done in {seconds / 60:.1f} min"]
-    for name in params.models:
-        metrics = json.loads((home.report(name) / "metrics.json").read_text())
-        low, high = 100 * metrics["top1_low"], 100 * metrics["top1_high"]
-        lines.append(
-            f"  {name:18} top-1 {metrics['top1']:6.2%} ({low:.2f} to {high:.2f})  top-5 {metrics['top5']:6.2%}  "
-            f"superclass {metrics['coarse_top1']:6.2%}  n {metrics['n']:,}  {home.report(name) / 'index.html'}"
-        )
-    return "\n".join([*lines, f"  leaderboard        {home.leaderboard / 'index.html'}"])
+    lines = [_line(home, name, _metrics(home, name)) for name in params.models]
+    pages = f"  leaderboard        {home.leaderboard / 'index.html'}\n  ledger of claims   {home.ledger / 'index.html'}"
+    return "\n".join([f"done in {seconds / 60:.1f} min", *lines, pages])

@@ -43,6 +43,12 @@ class SplitSettings(Settings):
     seed: int
 
 
+class SubsetSettings(Settings):
+    """Test images to leave out of a second accuracy, besides near-duplicates."""
+
+    lists: dict[Annotated[str, Field(pattern="^[a-z0-9_]+$")], str] = Field({}, description="published lists, name to path")
+
+
 class ProfileSettings(Settings):
     """What a profile changes apart from the recipes."""
 
@@ -57,6 +63,8 @@ class Params(Settings):
     sources: dict[str, Source]
     profiles: dict[Profile, ProfileSettings]
     splits: SplitSettings
+    test_subsets: SubsetSettings
+    floors: dict[Profile, dict[str, Fraction]] = Field(description="the top-1 test accuracy a model must reach, by profile and recipe")
     recipes: dict[str, dict[Profile, dict[str, Any]]]
 
     def source(self) -> Source:
@@ -85,6 +93,10 @@ class Params(Settings):
         local = os.environ.get(f"CIFAR_WEIGHTS_{name.upper()}")
         return recipe.model_copy(update={"weights": local}) if local and recipe.weights == "imagenet" else recipe
 
+    def floor(self, name: str) -> float | None:
+        """The top-1 test accuracy that recipe `name` must reach under the active profile."""
+        return self.floors[self.profile].get(name)
+
     def value(self, key: str) -> Any:
         """The value at a dotted key of params.yaml, in JSON's terms, as DVC records it."""
         content: Any = self.model_dump(mode="json")
@@ -109,6 +121,11 @@ def load_params(path: Path) -> Params:
     params = _validated(Params, content, path.name)
     for name in params.models:
         params.recipe(name)
+    if missing := sorted(set(PROFILES) - set(params.floors)):
+        raise PipelineError(f"{path.name}: floors has no {missing}; write an empty mapping ({{}}) for none")
+    for name in {name for floors in params.floors.values() for name in floors}:
+        if name not in params.recipes:
+            raise PipelineError(f"{path.name}: floors names the recipe '{name}'{_nearest(name, params.recipes)}, which there is not")
     for profile in PROFILES:
         other = params.model_copy(update={"profile": profile})
         other.source()

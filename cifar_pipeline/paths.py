@@ -41,6 +41,19 @@ class Workspace:
         return self.data / "splits" / "splits.parquet"
 
     @property
+    def test_subsets(self) -> Path:
+        return self.data / "test_subsets"
+
+    @property
+    def ledger(self) -> Path:
+        return self.data / "ledger"
+
+    @property
+    def recorded_runs(self) -> Path:
+        """In git: what the README's figures are taken from."""
+        return self.root / "benchmarks" / "results" / "runs.json"
+
+    @property
     def leaderboard(self) -> Path:
         return self.data / "leaderboard"
 

@@ -56,6 +56,9 @@ class TestNewcomersDoor:
         copy, said, _ = newcomers
         assert f"cannot be reached at {UNREACHABLE}, so this runs the `smoke` profile on generated images" in said
         assert re.search(r"cnn9 +top-1 +\d+\.\d+% \(\d+\.\d+ to \d+\.\d+\)", said)
+        shown = copy.run(sys.executable, "-m", "cifar_pipeline", "report", "cnn9").stdout
+        assert shown.splitlines()[0] in said
+        assert "calibration error" in shown
         assert "epoch 1/" in said
         assert "images/s" in said
         for page in copy.root.glob("data/reports/*/index.html"):
@@ -83,6 +86,7 @@ class TestNewcomersDoor:
         copy.dvc("plots", "show", "--out", "shown")
         assert "history" in (copy.root / "shown" / "index.html").read_text()
         shutil.rmtree(copy.root / "shown")
+        copy.commit("dvc.lock")
 
     def test_everything_comes_back_from_the_remote(self, newcomers):
         copy, *_ = newcomers
@@ -101,7 +105,30 @@ class TestNewcomersDoor:
         copy.change("batch_size: 32\n      epochs: 6", "batch_size: 32\n      epochs: 1")
         assert list(json.loads(copy.dvc("status", "--json"))) == ["model@cnn9"]
         ran = re.findall(r"Running stage '(.+?)'", copy.dvc("repro"))
-        assert set(ran) == {"model@cnn9", "predictions@cnn9", "report@cnn9", "leaderboard"}
+        assert set(ran) == {"model@cnn9", "predictions@cnn9", "report@cnn9", "leaderboard", "ledger"}
+
+    def test_dvc_shows_what_the_change_made_of_the_figures(self, newcomers):
+        copy, *_ = newcomers
+        (changes,) = json.loads(copy.dvc("metrics", "diff", "--json", "HEAD")).values()
+        assert list(changes) == ["data/reports/cnn9/metrics.json"]
+        change = changes["data/reports/cnn9/metrics.json"]["top1"]
+        assert change["diff"] == change["new"] - change["old"] != 0
+        copy.dvc("plots", "diff", "HEAD", "--out", "shown")
+        page = (copy.root / "shown" / "index.html").read_text()
+        assert "cnn9: superclasses" in page
+        assert "cnn9: training" in page
+        shutil.rmtree(copy.root / "shown")
+
+    def test_a_model_below_its_floor_is_refused(self, newcomers):
+        copy, *_ = newcomers
+        copy.change("smoke: {cnn9: 0.05}", "smoke: {cnn9: 1.0}")
+        failed = copy.job("report_cnn9_job", check=False)
+        assert failed.returncode != 0
+        assert "above_floor" in failed.stdout + failed.stderr
+        failed = copy.job("leaderboard_job", check=False)
+        assert failed.returncode != 0
+        assert "'cnn9' is refused: its top-1 accuracy of" in failed.stdout + failed.stderr
+        copy.change("smoke: {cnn9: 1.0}", "smoke: {cnn9: 0.05}")
 
     def test_a_killed_training_goes_on_and_ends_the_same(self, newcomers):
         copy, _, made = newcomers
@@ -227,6 +254,7 @@ def test_a_failing_check_blocks_and_is_not_versioned(copy):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("report", "cnn9"), "there is no report of 'cnn9' yet"),
         (("profile", "smok"), "no profile 'smok' (did you mean 'smoke'?)"),
         (("run", "--profile", "x"), "no profile 'x'"),
         (("run", "--profile", "smoke", "--model", "cnn"), "no recipe 'cnn' (did you mean 'cnn9'?)"),

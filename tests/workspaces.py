@@ -23,8 +23,7 @@ class Copy:
                 shutil.copy2(CHECKOUT / name, root / name)
         self.change("profile: quick", "profile: smoke")
         self._git(root, "init", "--quiet")
-        self._git(root, "add", "--all")
-        self._git(root, "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "--message", "copy")
+        self.commit("--all")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -50,6 +49,10 @@ class Copy:
 
     def dvc(self, *arguments: str) -> str:
         return self.run(DVC, *arguments).stdout
+
+    def commit(self, *what: str) -> None:
+        self._git(self.root, "add", *what)
+        self._git(self.root, "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "--message", "copy")
 
     def change(self, old: str, new: str) -> None:
         """Change params.yaml once."""

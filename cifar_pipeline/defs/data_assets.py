@@ -1,10 +1,10 @@
-"""The data assets: archive, table, splits. Bodies only call the library; anything heavy is imported inside them."""
+"""The data assets: archive, table, splits, test_subsets. Bodies only call the library; anything heavy is imported inside them."""
 
 from collections.abc import Mapping
 
 import dagster as dg
 
-from cifar_pipeline.defs.resources import Pipeline, check_specs, code_version, finished
+from cifar_pipeline.defs.resources import Pipeline, check_specs, code_version, finished, inline
 from cifar_pipeline.defs.stages import Stage
 from cifar_pipeline.params import Params
 
@@ -27,8 +27,8 @@ SPLIT_CHECKS = {
 
 
 def build_data_assets(stages: Mapping[tuple[str, ...], Stage], params: Params) -> list[dg.AssetsDefinition]:
-    """archive → table → splits."""
-    archive_stage, table_stage, splits_stage = (stages[key,] for key in ("archive", "table", "splits"))
+    """archive → table → splits, and table → test_subsets."""
+    archive_stage, table_stage, splits_stage, subsets_stage = (stages[key,] for key in ("archive", "table", "splits", "test_subsets"))
 
     @dg.asset(
         name="archive",
@@ -106,4 +106,20 @@ def build_data_assets(stages: Mapping[tuple[str, ...], Stage], params: Params) -
         sizes = next(check.details for check in checks if check.name == "no_row_in_two_splits")
         return finished(splits_stage, checks, {"dagster/row_count": membership.num_rows, **sizes})
 
-    return [archive, table, splits]
+    @dg.asset(
+        name="test_subsets",
+        deps=[table],
+        group_name="data",
+        kinds={"parquet", "opencv"},
+        owners=OWNERS,
+        code_version=code_version(subsets_stage, params),
+        description="Test images that are like a training image or each other, a contact sheet of them, and who is in which subset.",
+    )
+    def test_subsets(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
+        from cifar_pipeline.evaluation.subsets import SHEET, write_subsets
+
+        with pipeline.step(context) as (home, active):
+            counts = write_subsets(home.table, active.test_subsets.lists, home.test_subsets)
+        return finished(subsets_stage, metadata={**counts, "contact_sheet": inline(home.test_subsets / SHEET)})
+
+    return [archive, table, splits, test_subsets]

@@ -1,4 +1,4 @@
-"""What is made for every recipe: model, predictions, report; and the leaderboard over all. One factory, no copies."""
+"""What is made for every recipe: model, predictions, report; then leaderboard and ledger over all. One factory, no copies."""
 
 import shutil
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from cifar_pipeline.defs.executors import POOL
-from cifar_pipeline.defs.resources import Pipeline, check_specs, code_version, finished
+from cifar_pipeline.defs.resources import Pipeline, check_specs, code_version, finished, inline
 from cifar_pipeline.defs.stages import Stage
 from cifar_pipeline.params import Params
 
@@ -17,11 +17,14 @@ MODEL_CHECKS = {
     "finite_weights": "No weight of the saved model is NaN or infinite.",
     "saved_predicts_as_trained": "The model read back from its file predicts what the trained one did.",
 }
-REPORT_CHECKS = {"report_complete": "Every file of the report is there, and its figures are possible."}
+REPORT_CHECKS = {
+    "report_complete": "Every part of the report is there, and its figures are possible.",
+    "above_floor": "Top-1 test accuracy reaches the floor that params.yaml sets for the recipe under this profile.",
+}
 
 
 def build_model_assets(stages: Mapping[tuple[str, ...], Stage], params: Params) -> list[dg.AssetsDefinition]:
-    """model → predictions → report for every recipe, then the leaderboard."""
+    """model → predictions → report for every recipe, then the leaderboard and the ledger."""
     assets = []
     for name in params.models:
         assets += [
@@ -29,7 +32,7 @@ def build_model_assets(stages: Mapping[tuple[str, ...], Stage], params: Params) 
             _predictions(name, stages["predictions", name], params),
             _report(name, stages["report", name], params),
         ]
-    return [*assets, _leaderboard(stages["leaderboard",], params)]
+    return [*assets, _leaderboard(stages["leaderboard",], params), _ledger(stages["ledger",], params)]
 
 
 def _settings(stage: Stage, params: Params, group: str) -> dict[str, Any]:
@@ -90,16 +93,16 @@ def _report(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
         **_settings(stage, params, "reports"),
         kinds={"html", "scikitlearn"},
         check_specs=check_specs(stage, REPORT_CHECKS),
-        description=f"How `{name}` does on the test split: metrics with intervals, every class, confusions, curves, examples, one page.",
+        description=f"How `{name}` does on the test split: figures with intervals, calibration, confusions, a page and a model card.",
     )
     def report(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
-        from cifar_pipeline.evaluation.report import PICTURES, check_report, write_report
+        from cifar_pipeline.evaluation.report import PICTURES, PLOTS, Inputs, check_report, write_report
 
-        with pipeline.step(context) as (home, _):
+        with pipeline.step(context) as (home, active):
             folder = home.report(name)
-            metrics = write_report(name, home.predictions(name), home.model(name), home.table, folder)
-            checks = check_report(folder)
-        pictures = {picture: _inline(folder / "plots" / f"{picture}.png") for picture in PICTURES}
+            metrics = write_report(name, Inputs(home.predictions(name), home.model(name), home.table, home.test_subsets), folder)
+            checks = check_report(folder, active.floor(name))
+        pictures = {picture: inline(folder / PLOTS / f"{picture}.png") for picture in PICTURES}
         return finished(stage, checks, {**metrics, **pictures})
 
     return report
@@ -109,28 +112,40 @@ def _leaderboard(stage: Stage, params: Params) -> dg.AssetsDefinition:
     @dg.asset(
         **_settings(stage, params, "reports"),
         kinds={"html"},
-        description="All models side by side: accuracy with its interval, loss, parameters, training time.",
+        description="All models side by side: accuracy with its interval against training time and size, curves, paired comparisons.",
     )
     def leaderboard(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
-        from cifar_pipeline.evaluation.report import write_leaderboard
+        from cifar_pipeline.evaluation.leaderboard import PICTURES, Entry, write_leaderboard
 
         with pipeline.step(context) as (home, active):
-            names = list(active.models)
-            reports, models = {name: home.report(name) for name in names}, {name: home.model(name) for name in names}
-            board = write_leaderboard(reports, models, home.leaderboard)
+            entries = {
+                name: Entry(home.report(name), home.model(name), home.predictions(name), active.floor(name)) for name in active.models
+            }
+            board = write_leaderboard(entries, home.leaderboard)
         best = {"best_model": str(board["model"].iloc[0]), "best_top1": float(board["top1"].iloc[0])}
-        picture = _inline(home.leaderboard / "leaderboard.png")
+        pictures = {name: inline(home.leaderboard / f"{name}.png") for name in PICTURES}
         table = dg.MetadataValue.md(board.to_markdown(index=False, floatfmt=".4g"))
-        return finished(stage, metadata={**best, "leaderboard": table, "accuracy": picture})
+        return finished(stage, metadata={**best, "leaderboard": table, **pictures})
 
     return leaderboard
 
 
-def _inline(picture: Path) -> dg.MarkdownMetadataValue:
-    """A picture as metadata; the UI opens it in a dialog."""
-    import base64
+def _ledger(stage: Stage, params: Params) -> dg.AssetsDefinition:
+    @dg.asset(
+        **_settings(stage, params, "reports"),
+        kinds={"html"},
+        description="Every published claim beside the runs recorded in the repository and those in data/, with a verdict by a rule.",
+    )
+    def ledger(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
+        from cifar_pipeline.evaluation import ledger as claims
 
-    return dg.MetadataValue.md(f"![{picture.stem}](data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()})")
+        with pipeline.step(context) as (home, active):
+            found = [claims.run_of(name, home.report(name), home.model(name)) for name in active.models]
+            runs = claims.merge(claims.load_runs(home.recorded_runs), [run for run in found if run])
+            verdicts = claims.write_ledger(runs, home.ledger)
+        return finished(stage, metadata={**verdicts, "ledger": dg.MetadataValue.md(claims.markdown(claims.ledger(runs)))})
+
+    return ledger
 
 
 def _picture_of_history(model: Path) -> dg.MarkdownMetadataValue:
@@ -144,4 +159,4 @@ def _picture_of_history(model: Path) -> dg.MarkdownMetadataValue:
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "curves.png")
         save(plot_curves(pd.read_csv(model / HISTORY)), picture)
-        return _inline(picture)
+        return inline(picture)

@@ -1,5 +1,6 @@
 """What every asset shares: the active profile, and the frame in which its body runs."""
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,6 +70,11 @@ def finished(stage: Stage, checks: Sequence[Check] = (), metadata: dict[str, Any
     )
 
 
+def inline(picture: Path) -> dg.MarkdownMetadataValue:
+    """A picture as metadata; the UI opens it in a dialog."""
+    return dg.MetadataValue.md(f"![{picture.stem}](data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()})")
+
+
 def _check_result(check: Check) -> dg.AssetCheckResult:
     severity = dg.AssetCheckSeverity.WARN if check.name in REPORTED_ONLY else dg.AssetCheckSeverity.ERROR
     return dg.AssetCheckResult(check_name=check.name, passed=check.passed, severity=severity, metadata=check.details)
@@ -93,8 +99,8 @@ def code_version(stage: Stage, params: Params) -> str:
         file.relative_to(package).as_posix(): file.read_text()
         for path in stage.code
         for file in ([package / path] if path.endswith(".py") else sorted((package / path).rglob("*")))
-        if file.suffix in {".py", ".j2"}
-    }
+        if file.suffix in {".py", ".j2", ".yaml"}
+    } | {file: (package / file).read_text() for file in stage.files}
     return _digest({"settings": {key: params.value(key) for key in stage.params}, "sources": sources})
 
 

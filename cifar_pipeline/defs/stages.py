@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from cifar_pipeline.params import Params
 from cifar_pipeline.paths import Workspace
 
+EVALUATION = ("cifar_pipeline/evaluation",)
+SUBSETS = tuple(f"cifar_pipeline/evaluation/{name}.py" for name in ("duplicates", "subsets"))
+REPORT_PARTS = ("index.html", "README.md", "metrics.json", "history.csv", "confusions.csv", "tables", "plots")
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -22,6 +26,8 @@ class Stage:
     """The keys of params.yaml that this stage reads, and no others."""
     code: tuple[str, ...]
     """Folders and files whose content decides what the stage makes."""
+    files: tuple[str, ...] = ()
+    """Other files of the repository that it reads."""
 
     @property
     def name(self) -> str:
@@ -44,8 +50,11 @@ def build_stages(params: Params) -> dict[tuple[str, ...], Stage]:
         Stage(("archive",), (), (path(home.archive),), (f"profiles.{profile}.source", "sources"), ("cifar_pipeline/dataset",)),
         Stage(("table",), (("archive",),), (path(home.table),), (), ("cifar_pipeline/dataset",)),
         Stage(("splits",), (("table",),), (path(home.splits),), ("splits",), ("cifar_pipeline/dataset",)),
+        Stage(("test_subsets",), (("table",),), (path(home.test_subsets),), ("test_subsets",), SUBSETS),
     ]
-    reports = []
+    everything: list[tuple[str, ...]] = []
+    runs: list[tuple[str, ...]] = []
+    floors = (f"floors.{profile}",)
     for name in params.models:
         recipe = tuple(f"recipes.{name}.{part}" for part in dict.fromkeys(("seed", profile)))
         model, predictions, report = ("model", name), ("predictions", name), ("report", name)
@@ -53,22 +62,17 @@ def build_stages(params: Params) -> dict[tuple[str, ...], Stage]:
         stages += [
             Stage(model, (("table",), ("splits",)), (path(home.model(name)),), recipe, training),
             Stage(predictions, (model, ("table",), ("splits",)), (path(home.predictions(name)),), (), ("cifar_pipeline/inputs",)),
-            Stage(report, (predictions, model, ("table",)), _report_files(path(home.report(name))), (), ("cifar_pipeline/evaluation",)),
+            Stage(report, (predictions, model, ("table",), ("test_subsets",)), _report_parts(path(home.report(name))), floors, EVALUATION),
         ]
-        reports += [report, model]
-    stages.append(Stage(("leaderboard",), tuple(reports), (path(home.leaderboard),), (), ("cifar_pipeline/evaluation",)))
+        everything += [report, model, predictions]
+        runs += [report, model]
+    stages += [
+        Stage(("leaderboard",), tuple(everything), (path(home.leaderboard),), floors, EVALUATION),
+        Stage(("ledger",), tuple(runs), (path(home.ledger),), (), EVALUATION, (path(home.recorded_runs),)),
+    ]
     return {stage.key: stage for stage in stages}
 
 
-def _report_files(folder: str) -> tuple[str, ...]:
+def _report_parts(folder: str) -> tuple[str, ...]:
     # One by one, because DVC must know which of them are metrics and which are plots.
-    names = (
-        "index.html",
-        "classification_report.csv",
-        "confusion_fine.csv",
-        "confusion_coarse.csv",
-        "metrics.json",
-        "history.csv",
-        "plots",
-    )
-    return tuple(f"{folder}/{name}" for name in names)
+    return tuple(f"{folder}/{name}" for name in REPORT_PARTS)

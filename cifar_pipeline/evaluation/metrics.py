@@ -1,14 +1,13 @@
-"""Metrics from probabilities and labels. Accuracies are fractions, losses means over images."""
+"""Accuracies from probabilities and labels, each with its interval. Accuracies are fractions, losses means over images."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from scipy.stats import binomtest
-from sklearn.metrics import classification_report, confusion_matrix
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from cifar_pipeline.dataset.table import FINE, read_table
 from cifar_pipeline.errors import PipelineError
@@ -46,6 +45,10 @@ class Predictions:
     def predicted(self) -> np.ndarray:
         return self.probabilities.argmax(axis=1)
 
+    def top(self, k: int) -> np.ndarray:
+        """(N, k) labels, likeliest first; of equals the lower first, as `predicted` has it."""
+        return np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
+
     @classmethod
     def read(cls, path: Path) -> "Predictions":
         """Read the predictions' Parquet file.
@@ -64,44 +67,115 @@ class Predictions:
         return cls(table["row_id"].to_numpy(), table["fine_label"].to_numpy().astype(int), probabilities)
 
 
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927)."""
+    interval = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 def accuracy_with_interval(name: str, correct: np.ndarray) -> dict[str, float]:
-    """`name`, `name_low`, `name_high`: the share of true values with its 95 % Wilson interval (Wilson 1927)."""
-    interval = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, method="wilson")
-    return {name: float(correct.mean()), f"{name}_low": float(interval.low), f"{name}_high": float(interval.high)}
+    """`name`, `name_low`, `name_high`: the share of true values with its Wilson interval."""
+    low, high = wilson(int(correct.sum()), len(correct))
+    return {name: float(correct.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def compute_metrics(predictions: Predictions, classes: Classes) -> dict[str, float]:
-    """n, top-1, top-5 and superclass accuracy with intervals, and the mean negative log-likelihood."""
+    """n; top-1, top-5, superclass and balanced accuracy with intervals; macro precision, recall and F1; NLL and Brier score.
+
+    Superclass accuracy twice: `coarse_top1` of the superclass of the likeliest class, `coarse_summed` of the likeliest sum over the
+    classes of a superclass.
+
+    Raises: PipelineError when a class has no images, since its recall would be made up.
+    """
     true, probabilities = predictions.true, predictions.probabilities
     of_true = probabilities[np.arange(len(true)), true]
     # Among equal probabilities the lower label comes first, as argmax has it: top-1 is then never above top-5.
     rank = (probabilities > of_true[:, None]).sum(axis=1)
     rank += ((probabilities == of_true[:, None]) & (np.arange(FINE) < true[:, None])).sum(axis=1)
+    coarse_true = classes.coarse_of[true]
+    summed = probabilities @ np.eye(len(classes.coarse_names))[classes.coarse_of]
+    table = per_class(true, predictions.predicted, classes.fine_names)
     return {
         "n": len(true),
         **accuracy_with_interval("top1", rank == 0),
         **accuracy_with_interval("top5", rank < 5),
-        **accuracy_with_interval("coarse_top1", classes.coarse_of[predictions.predicted] == classes.coarse_of[true]),
-        "loss": float(-np.log(np.maximum(of_true, np.finfo(np.float32).tiny)).mean()),
+        **accuracy_with_interval("coarse_top1", classes.coarse_of[predictions.predicted] == coarse_true),
+        **accuracy_with_interval("coarse_summed", summed.argmax(axis=1) == coarse_true),
+        **_balanced_accuracy(table),
+        **{f"macro_{name}": float(table[name].mean()) for name in ("precision", "recall", "f1")},
+        **_loss_with_interval(probabilities, true),
+        "brier": brier_score(probabilities, true),
     }
 
 
-def report_table(predictions: Predictions, classes: Classes) -> pd.DataFrame:
-    """scikit-learn's classification report: precision, recall, F1 and support, a row a class, then the averages."""
-    report: Any = classification_report(
-        predictions.true,
-        predictions.predicted,
-        labels=np.arange(FINE),
-        target_names=classes.fine_names,
-        output_dict=True,
-        zero_division=0,
-    )
-    frame = pd.DataFrame({name: row for name, row in report.items() if isinstance(row, dict)}).T
-    frame.insert(0, "superclass", [classes.coarse_names[label] for label in classes.coarse_of] + [""] * (len(frame) - FINE))
-    return frame.rename_axis("class")
+def negative_log_likelihoods(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """(N,) -log p(true class); the smallest float32 stands in for a probability of zero."""
+    of_true = probabilities[np.arange(len(true)), true].astype(np.float64)
+    return -np.log(np.maximum(of_true, np.finfo(np.float32).tiny))
+
+
+def brier_score(probabilities: np.ndarray, true: np.ndarray) -> float:
+    """Mean squared distance between probabilities and the one-hot label, from 0 to 2 (Brier 1950)."""
+    of_true = probabilities[np.arange(len(true)), true]
+    return float(((probabilities**2).sum(axis=1, dtype=np.float64) - 2 * of_true + 1).mean())
+
+
+def per_class(true: np.ndarray, predicted: np.ndarray, names: list[str]) -> pd.DataFrame:
+    """precision, recall with its Wilson interval, f1 and n, a row a class.
+
+    Raises: PipelineError when a class has no images.
+    """
+    labels = np.arange(len(names))
+    counts = np.bincount(true, minlength=len(names))
+    if absent := [names[label] for label in labels if not counts[label]]:
+        names_of_some = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+        raise PipelineError(f"{len(absent)} classes have no test images ({names_of_some}); predict the whole test split")
+    precision, recall, f1, support = precision_recall_fscore_support(true, predicted, labels=labels, zero_division=0)
+    intervals = np.array([wilson(round(share * n), n) for share, n in zip(recall, support, strict=True)])
+    columns = {
+        "precision": precision,
+        "recall": recall,
+        "recall_low": intervals[:, 0],
+        "recall_high": intervals[:, 1],
+        "f1": f1,
+        "n": support,
+    }
+    return pd.DataFrame(columns, index=pd.Index(names, name="class"))
 
 
 def confusion(true: np.ndarray, predicted: np.ndarray, names: list[str]) -> pd.DataFrame:
     """Counts, true classes down, predicted classes across."""
     matrix = confusion_matrix(true, predicted, labels=np.arange(len(names)))
     return pd.DataFrame(matrix, index=pd.Index(names, name="true"), columns=names)
+
+
+def most_confused(counts: pd.DataFrame, pairs: int) -> pd.DataFrame:
+    """The pairs of classes most often taken for each other: counts both ways and their sum."""
+    matrix = counts.to_numpy()
+    both = np.triu(matrix + matrix.T, 1)
+    order = np.argsort(-both, axis=None, kind="stable")[:pairs]
+    first, second = np.unravel_index(order, both.shape)
+    names = np.array(counts.columns)
+    columns = {
+        "class": names[first],
+        "and": names[second],
+        "first as second": matrix[first, second],
+        "second as first": matrix[second, first],
+        "together": both[first, second],
+    }
+    return pd.DataFrame(columns)
+
+
+def _loss_with_interval(probabilities: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """The mean negative log-likelihood, with the 95 % interval of a mean."""
+    losses = negative_log_likelihoods(probabilities, true)
+    half = 1.96 * losses.std(ddof=1) / np.sqrt(len(losses))
+    return {"nll": float(losses.mean()), "nll_low": float(losses.mean() - half), "nll_high": float(losses.mean() + half)}
+
+
+def _balanced_accuracy(table: pd.DataFrame, draws: int = 10_000) -> dict[str, float]:
+    """Mean recall of the classes, with a bootstrap interval: images are drawn anew within each class, so hits are binomial."""
+    n, recall = table["n"].to_numpy(), table["recall"].to_numpy()
+    means = (np.random.default_rng(0).binomial(n, recall, (draws, len(n))) / n).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return {"balanced_accuracy": float(recall.mean()), "balanced_accuracy_low": float(low), "balanced_accuracy_high": float(high)}

@@ -1,5 +1,6 @@
 """Pictures of a report, as PNG files. Colours are from colour-blind-safe maps; nothing here computes a metric."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -11,7 +12,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe & Ito (2008)
+# Okabe and Ito (2008)
+BLUE, ORANGE = "#0072B2", "#D55E00"
+COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "os^Dv*Pd"
 
 
 def plot_curves(history: pd.DataFrame) -> Figure:
@@ -61,6 +65,54 @@ def plot_confusion(counts: pd.DataFrame, groups: np.ndarray | None = None) -> Fi
     return figure
 
 
+def plot_classes(table: pd.DataFrame, groups: list[str]) -> Figure:
+    """Recall of every class with its interval, a panel a superclass.
+
+    Args:
+        table: as `metrics.per_class` gives it; `groups` is its classes' superclasses.
+    """
+    figure, panels = plt.subplots(5, 4, figsize=(13, 12), sharex=True, layout="constrained")
+    for panel, (group, rows) in zip(panels.flat, table.groupby(groups, sort=True), strict=True):
+        errors = np.abs(rows[["recall_low", "recall_high"]].to_numpy().T - rows["recall"].to_numpy())
+        panel.barh(rows.index, rows["recall"], xerr=errors, color=BLUE, ecolor="black", capsize=2, error_kw={"linewidth": 0.8})
+        panel.invert_yaxis()
+        panel.set_title(str(group).replace("_", " "), fontsize=10)
+        panel.tick_params(labelsize=8)
+        panel.set_xlim(0, 1)
+        panel.grid(axis="x", alpha=0.3)
+    figure.supxlabel("recall, with 95 % interval", fontsize=10)
+    return figure
+
+
+def plot_reliability(before: pd.DataFrame, after: pd.DataFrame, temperature: float) -> Figure:
+    """Accuracy against confidence before and after temperature scaling, and where the images are.
+
+    Args: two tables of `calibration.reliability`.
+    """
+    figure, (diagrams, counts) = plt.subplots(2, 2, figsize=(9, 5.6), sharex=True, sharey="row", height_ratios=(3, 1), layout="constrained")
+    for column, (name, bins) in enumerate((("as trained", before), (f"at temperature {temperature:.2f}", after))):
+        width = bins["high"] - bins["low"]
+        diagrams[column].bar(bins["low"], bins["accuracy"], width, align="edge", color=BLUE, edgecolor="white", label="accuracy")
+        diagrams[column].plot(bins["confidence"], bins["accuracy"], "o", color=ORANGE, markersize=4, label="at mean confidence")
+        diagrams[column].plot([0, 1], [0, 1], color="grey", linestyle="--", label="calibrated")
+        diagrams[column].set_title(name)
+        counts[column].bar(bins["low"], bins["n"] / bins["n"].sum(), width, align="edge", color="grey", edgecolor="white")
+        counts[column].set_xlabel("confidence")
+    diagrams[0].set_ylabel("accuracy")
+    diagrams[0].legend(loc="upper left")
+    counts[0].set_ylabel("share of images")
+    return figure
+
+
+def plot_risk_coverage(curve: pd.DataFrame) -> Figure:
+    """Error rate of the most confident images against the share that they are."""
+    figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    axes.plot(curve["coverage"], curve["risk"], color=BLUE, drawstyle="steps-post")
+    axes.set(xlabel="share of images that the model decides, most confident first", ylabel="error among them", xlim=(0, 1), ylim=(0, None))
+    axes.grid(alpha=0.3)
+    return figure
+
+
 def plot_examples(images: np.ndarray, true: list[str], predicted: list[str]) -> Figure:
     """A grid of images with their true and predicted names; wrong ones say so in words and colour."""
     columns = 6
@@ -74,15 +126,86 @@ def plot_examples(images: np.ndarray, true: list[str], predicted: list[str]) -> 
     return figure
 
 
+def plot_mistakes(images: np.ndarray, true: list[str], top: list[list[tuple[str, float]]]) -> Figure:
+    """Images beside the classes that the model thought likeliest, as bars; the true class in orange.
+
+    Args:
+        top: for each image, names and probabilities, likeliest first.
+    """
+    columns = 3
+    rows = -(-len(images) // columns)
+    figure, panels = plt.subplots(rows, 2 * columns, figsize=(13, 2 * rows), width_ratios=(1, 1.2) * columns, layout="constrained")
+    for index, (image, name, guesses) in enumerate(zip(images, true, top, strict=True)):
+        picture, bars = panels.flat[2 * index], panels.flat[2 * index + 1]
+        picture.imshow(image, interpolation="nearest")
+        picture.axis("off")
+        picture.set_title(name, fontsize=9, color=ORANGE)
+        names = [guess for guess, _ in guesses]
+        bars.barh(names, [share for _, share in guesses], color=[ORANGE if guess == name else BLUE for guess in names])
+        bars.invert_yaxis()
+        bars.set_xlim(0, 1)
+        bars.tick_params(labelsize=8)
+        bars.yaxis.tick_right()
+    for panel in panels.flat[2 * len(images) :]:
+        panel.axis("off")
+    return figure
+
+
+def plot_contact_sheet(bands: list[tuple[str, np.ndarray]]) -> Figure:
+    """Strips of images, a titled row a band."""
+    figure, panels = plt.subplots(len(bands), 1, figsize=(12, 2.1 * len(bands)), squeeze=False, layout="constrained")
+    for panel, (label, strip) in zip(panels.flat, bands, strict=True):
+        panel.imshow(strip, interpolation="nearest")
+        panel.set_title(label, fontsize=10, loc="left")
+        panel.axis("off")
+    return figure
+
+
 def plot_leaderboard(board: pd.DataFrame) -> Figure:
     """Test accuracy with its interval, a bar a model."""
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.6 * len(board)), layout="constrained")
-    errors = np.abs(board[["top1_low", "top1_high"]].to_numpy().T - board["top1"].to_numpy())
-    axes.barh(board["model"], board["top1"], xerr=errors, color=BLUE, ecolor="black", capsize=4)
+    axes.barh(board["model"], board["top1"], xerr=_errors(board), color=BLUE, ecolor="black", capsize=4)
     axes.invert_yaxis()
     axes.set(xlabel="top-1 accuracy on the test split, with 95 % interval", xlim=(0, 1.02))
     axes.grid(axis="x", alpha=0.3)
     return figure
+
+
+def plot_accuracy_against(board: pd.DataFrame) -> Figure:
+    """Test accuracy against the minutes of training and against the parameters, a point a model."""
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    for panel, values, label in (
+        (panels[0], board["training_s"] / 60, "training, minutes"),
+        (panels[1], board["parameters"] / 1e6, "parameters, millions"),
+    ):
+        panel.errorbar(values, board["top1"], yerr=_errors(board), fmt="o", color=BLUE, ecolor="black", capsize=3)
+        for x, y, name in zip(values, board["top1"], board["model"], strict=True):
+            panel.annotate(name, (x, y), xytext=(6, 6), textcoords="offset points", fontsize=9)
+        panel.set(xlabel=label, xscale="log")
+        panel.margins(x=0.3, y=0.2)
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("top-1 accuracy")
+    return figure
+
+
+def plot_all_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
+    """Validation accuracy of every model against epochs and against minutes, laid over each other."""
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    for index, (name, history) in enumerate(histories.items()):
+        style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "markersize": 4, "label": name}
+        panels[0].plot(history["epoch"], history["val_accuracy"], **style)
+        panels[1].plot(history["seconds"] / 60, history["val_accuracy"], **style)
+    panels[0].set(xlabel="epoch", ylabel="validation accuracy")
+    panels[0].xaxis.get_major_locator().set_params(integer=True)
+    panels[1].set_xlabel("minutes of training")
+    for panel in panels:
+        panel.grid(alpha=0.3)
+    panels[0].legend()
+    return figure
+
+
+def _errors(board: pd.DataFrame) -> np.ndarray:
+    return np.abs(board[["top1_low", "top1_high"]].to_numpy().T - board["top1"].to_numpy())
 
 
 def save(figure: Figure, path: Path) -> None:

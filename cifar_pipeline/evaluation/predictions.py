@@ -15,21 +15,27 @@ BATCH = 250
 
 
 def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
-    """(row_id, fine_label, probabilities[100]) of every test image, in row order.
+    """(row_id, fine_label, probabilities[100], top5_label[5], top5_probability[5]) of every test image, in row order.
 
     Raises: PipelineError when an input is missing or they do not belong together.
     """
     images = load_images(table, splits, "test")
     logits = load_model(model).predict(images.pixels, batch_size=BATCH, verbose=0)
     probabilities = np.asarray(keras.ops.softmax(logits), np.float32)
-    flat = pa.array(probabilities.ravel())
+    top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
     return pa.table(
         {
             "row_id": pa.array(images.row_id.astype(np.int32)),
             "fine_label": pa.array(images.fine_label.astype(np.uint8)),
-            "probabilities": pa.FixedSizeListArray.from_arrays(flat, probabilities.shape[1]),
+            "probabilities": _lists(probabilities),
+            "top5_label": _lists(top5.astype(np.uint8)),
+            "top5_probability": _lists(np.take_along_axis(probabilities, top5, axis=1)),
         }
     )
+
+
+def _lists(rows: np.ndarray) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
 
 
 def write_predictions(predictions: pa.Table, target: Path) -> None:

@@ -1,183 +1,272 @@
-"""Report of one model and leaderboard over all: tables, pictures and self-contained pages from saved predictions."""
+"""The report of one model, from its saved predictions: figures, tables, pictures, a page and a model card. No Keras here."""
 
-import base64
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from matplotlib.figure import Figure
 
 from cifar_pipeline.artifacts import replacing_folder, write_json
 from cifar_pipeline.dataset.table import pixels, read_table
 from cifar_pipeline.dataset.validation import Check
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation import plots
-from cifar_pipeline.evaluation.metrics import Classes, Predictions, compute_metrics, confusion, report_table
+from cifar_pipeline.evaluation.calibration import (
+    Confidence,
+    area_under_risk_coverage,
+    expected_calibration_error,
+    reliability,
+    risk_coverage,
+    scale,
+)
+from cifar_pipeline.evaluation.metrics import (
+    Classes,
+    Predictions,
+    accuracy_with_interval,
+    brier_score,
+    compute_metrics,
+    confusion,
+    most_confused,
+    negative_log_likelihoods,
+    per_class,
+)
+from cifar_pipeline.evaluation.pages import encoded, render, table_html
+from cifar_pipeline.evaluation.subsets import NO_DUPLICATES, read_subsets
 
-EXAMPLES = 24
-PAGE, METRICS, TABLE, HISTORY = "index.html", "metrics.json", "classification_report.csv", "history.csv"
+EXAMPLES, MISTAKES, WORST, CONFUSED = 24, 12, 5, 20
+PAGE, CARD, METRICS, HISTORY, CONFUSIONS, TABLES, PLOTS = (
+    "index.html",
+    "README.md",
+    "metrics.json",
+    "history.csv",
+    "confusions.csv",
+    "tables",
+    "plots",
+)
+PARTS = (PAGE, CARD, METRICS, HISTORY, CONFUSIONS, TABLES, PLOTS)
+"""Files and folders of a report; each is an output of its stage."""
 PICTURES = {
     "curves": ("Training", "Loss and accuracy of training and validation against the epoch; the figures are in history.csv"),
     "confusion_coarse": ("Confusion of the 20 superclasses", "Confusion matrix of the superclasses, in percent of each true superclass"),
     "confusion_fine": (
         "Confusion of the 100 classes",
-        "Confusion matrix of the 100 classes, grouped by superclass; the counts are in confusion_fine.csv",
+        "Confusion matrix of the 100 classes, grouped by superclass; the counts are in tables/confusion_fine.csv",
     ),
-    "examples": ("Some test images", "Test images with their true and predicted names"),
+    "classes": (
+        "Recall of every class",
+        "Bars of each class's recall with its interval, by superclass; the figures are in tables/classes.csv",
+    ),
+    "reliability": (
+        "Can its confidence be believed?",
+        "Accuracy against confidence in 15 bins, before and after temperature scaling; the figures are in tables/reliability.csv",
+    ),
+    "risk_coverage": (
+        "What it costs to decide more",
+        "Error among the most confident images against the share that they are; the figures are in tables/risk_coverage.csv",
+    ),
+    "mistakes": (
+        "Most confident mistakes",
+        "Test images that the model got wrong with most confidence, each with its five likeliest classes",
+    ),
+    "examples": ("Some test images", "Test images drawn at random, with their true and predicted names"),
 }
-FILES = (PAGE, METRICS, TABLE, HISTORY, "confusion_fine.csv", "confusion_coarse.csv", *(f"plots/{name}.png" for name in PICTURES))
-BOARD_COLUMNS = (
-    "model",
-    "top1",
-    "top1_low",
-    "top1_high",
-    "top5",
-    "coarse_top1",
-    "loss",
-    "n",
-    "parameters",
-    "training_s",
-    "weights",
-    "profile",
-)
 
 
-def write_report(name: str, predictions: Path, model: Path, table: Path, folder: Path) -> dict[str, float]:
-    """Write the report of model `name` into `folder`, replacing it, and return its metrics.
+@dataclass(frozen=True)
+class Inputs:
+    """Where a report's inputs are."""
+
+    predictions: Path
+    """Parquet of test predictions"""
+    model: Path
+    """folder of the trained model, for its history, temperature and provenance"""
+    table: Path
+    """Parquet of the data set, for names and images"""
+    subsets: Path
+    """folder of the asset `test_subsets`"""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that is computed from the predictions of one model."""
+
+    metrics: dict[str, float]
+    classes: pd.DataFrame
+    superclasses: pd.DataFrame
+    fine: pd.DataFrame
+    coarse: pd.DataFrame
+    before: pd.DataFrame
+    after: pd.DataFrame
+    risk: pd.DataFrame
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """By file name; every one but the last two has the index that names its rows."""
+        bins = pd.concat({"as trained": self.before, "scaled": self.after}, names=["model", "bin"])
+        return {
+            "classes": self.classes,
+            "superclasses": self.superclasses,
+            "confusion_fine": self.fine,
+            "confusion_coarse": self.coarse,
+            "most_confused": most_confused(self.fine, CONFUSED).set_index("class"),
+            "reliability": bins,
+            "risk_coverage": self.risk.set_index("coverage"),
+        }
+
+
+def evaluate(predicted: Predictions, classes: Classes, subsets: pd.DataFrame, temperature: float) -> Evaluation:
+    """Every figure and table of a report.
 
     Args:
-        predictions: Parquet of test predictions.
-        model: folder of the trained model, for its history and provenance.
-        table: Parquet of the data set, for names and example images.
+        subsets: as `read_subsets` gives them, a row a prediction.
+        temperature: fitted on validation images.
+    """
+    true, guess = predicted.true, predicted.predicted
+    coarse_true, coarse_guess = classes.coarse_of[true], classes.coarse_of[guess]
+    metrics = compute_metrics(predicted, classes)
+    by_class = per_class(true, guess, classes.fine_names)
+    by_class.insert(0, "superclass", [classes.coarse_names[label] for label in classes.coarse_of])
+    scaled = scale(predicted.probabilities, temperature)
+    confidence = Confidence.of(predicted.probabilities, true)
+    before, after = reliability(confidence), reliability(Confidence.of(scaled, true))
+    risk = risk_coverage(confidence)
+    for name, member in subsets.items():
+        metrics |= {f"{name}_n": int(member.sum()), **accuracy_with_interval(f"{name}_top1", (guess == true)[member.to_numpy()])}
+    metrics |= {
+        "ece15": expected_calibration_error(before),
+        "temperature": temperature,
+        "nll_scaled": float(negative_log_likelihoods(scaled, true).mean()),
+        "brier_scaled": brier_score(scaled, true),
+        "ece15_scaled": expected_calibration_error(after),
+        "aurc": area_under_risk_coverage(risk),
+    }
+    return Evaluation(
+        metrics,
+        by_class,
+        per_class(coarse_true, coarse_guess, classes.coarse_names).rename_axis("superclass"),
+        confusion(true, guess, classes.fine_names),
+        confusion(coarse_true, coarse_guess, classes.coarse_names),
+        before,
+        after,
+        risk,
+    )
+
+
+def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, float]:
+    """Write the report of model `name` into `folder`, replacing it, and return its metrics.
 
     Raises: PipelineError when an input is missing or does not belong to the others.
     """
-    predicted = Predictions.read(predictions)
-    data = read_table(table, ["fine_label", "coarse_label", "image"])
+    predicted = Predictions.read(inputs.predictions)
+    data = read_table(inputs.table, ["fine_label", "coarse_label", "image"])
     if predicted.row_id.max() >= data.num_rows or (data["fine_label"].to_numpy()[predicted.row_id] != predicted.true).any():
-        raise PipelineError(f"{predictions} was not made from {table}: their labels differ; materialize the predictions again")
+        raise PipelineError(
+            f"{inputs.predictions} was not made from {inputs.table}: their labels differ; materialize the predictions again"
+        )
     classes = Classes.of(data)
-    provenance = json.loads((model / "provenance.json").read_text())
-    history = pd.read_csv(model / HISTORY)
-    metrics = compute_metrics(predicted, classes)
-    fine = confusion(predicted.true, predicted.predicted, classes.fine_names)
-    coarse = confusion(classes.coarse_of[predicted.true], classes.coarse_of[predicted.predicted], classes.coarse_names)
-    shown = np.random.default_rng(0).choice(len(predicted.true), EXAMPLES, replace=False)
-    per_class = report_table(predicted, classes)
+    provenance, calibration = (read_json(inputs.model / f"{part}.json") for part in ("provenance", "calibration"))
+    history = pd.read_csv(inputs.model / HISTORY)
+    evaluation = evaluate(predicted, classes, read_subsets(inputs.subsets, predicted.row_id), calibration["temperature"])
     with replacing_folder(folder) as new:
-        pictures = {
-            "curves": plots.plot_curves(history),
-            "confusion_coarse": plots.plot_confusion(coarse),
-            "confusion_fine": plots.plot_confusion(fine, classes.coarse_of),
-            "examples": plots.plot_examples(
-                pixels(data)[predicted.row_id[shown]],
-                [classes.fine_names[label] for label in predicted.true[shown]],
-                [classes.fine_names[label] for label in predicted.predicted[shown]],
-            ),
-        }
-        for picture, figure in pictures.items():
-            plots.save(figure, new / "plots" / f"{picture}.png")
-        write_json(new / METRICS, metrics)
+        for picture, figure in _pictures(evaluation, predicted, classes, data, history).items():
+            plots.save(figure, new / PLOTS / f"{picture}.png")
+        (new / TABLES).mkdir()
+        for file, content in evaluation.tables.items():
+            content.to_csv(new / TABLES / f"{file}.csv", float_format="%.6g")
+        write_json(new / METRICS, evaluation.metrics)
         history.to_csv(new / HISTORY, index=False)
-        per_class.to_csv(new / TABLE, float_format="%.4f")
-        fine.to_csv(new / "confusion_fine.csv")
-        coarse.to_csv(new / "confusion_coarse.csv")
-        page = _render(
+        _coarse_names(predicted, classes).to_csv(new / CONFUSIONS, index=False)
+        shared = _shared(name, evaluation, provenance, calibration)
+        (new / CARD).write_text(render("model_card.md.j2", **shared))
+        page = render(
             "report.html.j2",
-            title=f"{name} on {'generated images' if provenance['generated'] else 'CIFAR-100'}",
-            subtitle=f"profile {provenance['profile']}, {metrics['n']:,} test images, weights: {provenance['weights']['name']}",
-            generated=provenance["generated"],
-            metrics=metrics,
-            pictures=[(*PICTURES[picture], _encoded(new / "plots" / f"{picture}.png")) for picture in PICTURES],
-            classes=_html(per_class.reset_index().astype({"support": int}), "{:.3f}"),
-            provenance=json.dumps(provenance, indent=2),
+            **shared,
+            pictures={key: (*PICTURES[key], encoded(new / PLOTS / f"{key}.png")) for key in PICTURES},
+            worst=table_html(_rounded(evaluation.classes.nsmallest(WORST, "recall"))),
+            confused=table_html(evaluation.tables["most_confused"].reset_index()),
+            superclasses=table_html(_rounded(evaluation.superclasses)),
+            classes=table_html(_rounded(evaluation.classes)),
+            raw_provenance=json.dumps(provenance, indent=2),
         )
         (new / PAGE).write_text(page)
-    return metrics
+    return evaluation.metrics
 
 
-def check_report(folder: Path) -> list[Check]:
-    """Whether every file of a report is there and its key figures are possible."""
-    missing = [name for name in FILES if not (folder / name).is_file() or not (folder / name).stat().st_size]
+def check_report(folder: Path, floor: float | None) -> list[Check]:
+    """Whether every part of a report is there and its key figures are possible, and top-1 accuracy reaches the profile's floor."""
+    wanted = [*PARTS, *(f"{PLOTS}/{name}.png" for name in PICTURES)]
+    missing = [name for name in wanted if not (folder / name).exists() or not (folder / name).stat().st_size]
     if missing:
-        return [Check("report_complete", False, {"missing": missing})]
-    metrics = json.loads((folder / METRICS).read_text())
+        return [Check("report_complete", False, {"missing": missing}), Check("above_floor", False, {"missing": METRICS in missing})]
+    metrics = read_json(folder / METRICS)
     ordered = 0 <= metrics["top1_low"] <= metrics["top1"] <= metrics["top5"] <= 1 and metrics["top1"] <= metrics["coarse_top1"]
-    return [Check("report_complete", bool(ordered and np.isfinite(metrics["loss"])), {"files": len(FILES)})]
+    possible = ordered and all(np.isfinite(value) for value in metrics.values())
+    return [Check("report_complete", bool(possible), {"files": len(wanted)}), check_floor(metrics, floor)]
 
 
-def write_leaderboard(reports: dict[str, Path], models: dict[str, Path], folder: Path) -> pd.DataFrame:
-    """Write `leaderboard.csv`, a picture and a page over all models into `folder`; best top-1 accuracy first.
+def check_floor(metrics: dict[str, float], floor: float | None) -> Check:
+    """The quality gate: whether top-1 accuracy reaches `floor`, where there is one."""
+    return Check("above_floor", floor is None or metrics["top1"] >= floor, {"top1": metrics["top1"], "floor": floor or 0.0})
 
-    Raises: PipelineError when a report is missing, or they are not of one profile and one test split.
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of one of a model's or a report's files.
+
+    Raises: PipelineError when it is missing.
     """
-    rows: list[dict[str, Any]] = []
-    for name, report in reports.items():
-        if not (report / METRICS).is_file():
-            raise PipelineError(f"{report / METRICS} is missing; materialize the report of '{name}' first")
-        metrics = json.loads((report / METRICS).read_text())
-        provenance = json.loads((models[name] / "provenance.json").read_text())
-        rows.append(
-            {
-                **metrics,
-                **{key: provenance[key] for key in ("profile", "parameters", "training_s", "generated", "archive_sha256")},
-                "model": name,
-                "weights": provenance["weights"]["name"],
-            }
-        )
-    board = pd.DataFrame(rows).sort_values("top1", ascending=False)
-    for key in ("profile", "archive_sha256", "n"):
-        if board[key].nunique() > 1:
-            different = dict(zip(board["model"], board[key], strict=True))
-            raise PipelineError(f"the reports differ in {key}: {different}; materialize all of them under one profile")
-    with replacing_folder(folder) as new:
-        board.loc[:, list(BOARD_COLUMNS)].to_csv(new / "leaderboard.csv", index=False)
-        plots.save(plots.plot_leaderboard(board), new / "leaderboard.png")
-        shown = board.loc[:, list(BOARD_COLUMNS)]
-        page = _render(
-            "leaderboard.html.j2",
-            title="Leaderboard",
-            subtitle=f"profile {board['profile'].iloc[0]}, {board['n'].iloc[0]:,} test images",
-            generated=bool(board["generated"].iloc[0]),
-            picture=_encoded(new / "leaderboard.png"),
-            table=_html(_readable(shown), "{:.3f}"),
-            models=list(board["model"]),
-        )
-        (new / PAGE).write_text(page)
-    return shown
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing; materialize its asset first (`make run`, or `dvc pull`)") from None
+    return content
 
 
-def _readable(board: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard as people read it: percent with intervals, minutes, thousands."""
-    return pd.DataFrame(
-        {
-            "model": board["model"],
-            "top-1 (95 % interval)": [f"{row.top1:.2%} ({row.top1_low:.2%} to {row.top1_high:.2%})" for row in board.itertuples()],
-            "top-5": board["top5"].map("{:.2%}".format),
-            "superclass": board["coarse_top1"].map("{:.2%}".format),
-            "loss": board["loss"],
-            "test images": board["n"].map("{:,}".format),
-            "parameters": board["parameters"].map("{:,}".format),
-            "training, min": (board["training_s"] / 60).map("{:.1f}".format),
-            "started from": board["weights"],
-        }
-    )
+def _pictures(evaluation: Evaluation, predicted: Predictions, classes: Classes, data: pa.Table, history: pd.DataFrame) -> dict[str, Figure]:
+    images, names = pixels(data), np.array(classes.fine_names)
+    shown = np.random.default_rng(0).choice(len(predicted.true), EXAMPLES, replace=False)
+    confidence = predicted.probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted.predicted != predicted.true)
+    mistakes = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    top = [[(names[label], float(predicted.probabilities[row, label])) for label in predicted.top(5)[row]] for row in mistakes]
+    return {
+        "curves": plots.plot_curves(history),
+        "confusion_coarse": plots.plot_confusion(evaluation.coarse),
+        "confusion_fine": plots.plot_confusion(evaluation.fine, classes.coarse_of),
+        "classes": plots.plot_classes(evaluation.classes, list(evaluation.classes["superclass"])),
+        "reliability": plots.plot_reliability(evaluation.before, evaluation.after, evaluation.metrics["temperature"]),
+        "risk_coverage": plots.plot_risk_coverage(evaluation.risk),
+        "mistakes": plots.plot_mistakes(images[predicted.row_id[mistakes]], list(names[predicted.true[mistakes]]), top),
+        "examples": plots.plot_examples(
+            images[predicted.row_id[shown]], list(names[predicted.true[shown]]), list(names[predicted.predicted[shown]])
+        ),
+    }
 
 
-def _html(frame: pd.DataFrame, number: str) -> str:
-    return frame.to_html(index=False, border=0, float_format=number.format)
+def _shared(name: str, evaluation: Evaluation, provenance: dict[str, Any], calibration: dict[str, Any]) -> dict[str, Any]:
+    """What the page and the model card both tell."""
+    return {
+        "name": name,
+        "title": f"{name} on {'generated images' if provenance['generated'] else 'CIFAR-100'}",
+        "subtitle": f"profile {provenance['profile']}, {evaluation.metrics['n']:,} test images, from {provenance['weights']['name']}",
+        "generated": provenance["generated"],
+        "metrics": evaluation.metrics,
+        "no_duplicates": NO_DUPLICATES,
+        "provenance": provenance,
+        "recipe": provenance["recipe"],
+        "calibration": calibration,
+        "worst_names": list(evaluation.classes.nsmallest(WORST, "recall").index),
+    }
 
 
-def _encoded(picture: Path) -> str:
-    return base64.b64encode(picture.read_bytes()).decode()
+def _coarse_names(predicted: Predictions, classes: Classes) -> pd.DataFrame:
+    """True and predicted superclass of every image: what DVC's confusion plot is drawn from."""
+    names = np.array(classes.coarse_names)
+    return pd.DataFrame({"actual": names[classes.coarse_of[predicted.true]], "predicted": names[classes.coarse_of[predicted.predicted]]})
 
 
-def _render(template: str, **content: Any) -> str:
-    loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
-    return (
-        jinja2.Environment(loader=loader, autoescape=jinja2.select_autoescape(["html.j2"]), undefined=jinja2.StrictUndefined)
-        .get_template(template)
-        .render(**content)
-    )
+def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+    return table.reset_index().rename(columns={"recall_low": "recall from", "recall_high": "to"})

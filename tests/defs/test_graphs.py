@@ -11,7 +11,8 @@ import pytest
 
 from cifar_pipeline.definitions import build_defs, defs
 from cifar_pipeline.defs.executors import POOL
-from cifar_pipeline.defs.stages import build_stages
+from cifar_pipeline.defs.stages import REPORT_PARTS, build_stages
+from cifar_pipeline.evaluation.report import PARTS
 from cifar_pipeline.params import PROFILES, load_params, select_models, select_profile
 from tests.workspaces import CHECKOUT, DVC
 
@@ -67,8 +68,9 @@ def test_every_asset_is_a_stage_with_its_command_outputs_params_and_deps(both):
         asset_deps = {tuple(parent.path) for parent in graph.get(dg.AssetKey(key)).parent_keys}
         assert asset_deps == set(stage.deps)
         code = [dep for dep in dvc_stage["deps"] if dep.startswith("cifar_pipeline/")]
-        data = [dep for dep in dvc_stage["deps"] if not dep.startswith("cifar_pipeline/")]
+        data = [dep for dep in dvc_stage["deps"] if dep.startswith("data/")]
         assert code == sorted(stage.code)
+        assert set(dvc_stage["deps"]) - {*code, *data} == set(stage.files)
         made_by = {other for other, producer in stages.items() if any(covers(data, output) for output in producer.outputs)}
         assert made_by == asset_deps, stage.name
 
@@ -78,6 +80,7 @@ def test_asset_keys():
     assert sorted(key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()) == [
         "archive",
         "leaderboard",
+        "ledger",
         "model/cnn9",
         "model/efficientnet_b0",
         "predictions/cnn9",
@@ -86,7 +89,13 @@ def test_asset_keys():
         "report/efficientnet_b0",
         "splits",
         "table",
+        "test_subsets",
     ]
+
+
+def test_a_reports_parts_are_its_stages_outputs():
+    """Two lists, because stages are read by processes that must not import what draws."""
+    assert REPORT_PARTS == PARTS
 
 
 def test_any_recipe_can_be_put_into_the_graph(params_file):

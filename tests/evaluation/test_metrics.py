@@ -2,12 +2,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sklearn.metrics import log_loss, top_k_accuracy_score
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    brier_score_loss,
+    classification_report,
+    f1_score,
+    log_loss,
+    precision_score,
+    top_k_accuracy_score,
+)
 
 from cifar_pipeline.dataset.splits import split_rows
 from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.evaluation.metrics import Classes, Predictions, accuracy_with_interval, compute_metrics, confusion, report_table
+from cifar_pipeline.evaluation.metrics import (
+    Classes,
+    Predictions,
+    accuracy_with_interval,
+    brier_score,
+    compute_metrics,
+    confusion,
+    most_confused,
+    negative_log_likelihoods,
+    per_class,
+)
 from cifar_pipeline.evaluation.predictions import write_predictions
 
 
@@ -23,7 +41,7 @@ def predictions_of(probabilities, true):
 def random_predictions(n=500, seed=0):
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (n, 100))
-    true = rng.integers(0, 100, n)
+    true = rng.permutation(np.arange(n) % 100)
     logits[np.arange(n), true] += 3
     exponential = np.exp(logits)
     return predictions_of(exponential / exponential.sum(axis=1, keepdims=True), true)
@@ -31,30 +49,77 @@ def random_predictions(n=500, seed=0):
 
 def test_against_scikit_learn(classes):
     predictions = random_predictions()
+    true, guess, probabilities = predictions.true, predictions.predicted, predictions.probabilities
     metrics = compute_metrics(predictions, classes)
     labels = np.arange(100)
     assert metrics["n"] == 500
-    assert metrics["top1"] == pytest.approx((predictions.predicted == predictions.true).mean())
-    assert metrics["top5"] == pytest.approx(top_k_accuracy_score(predictions.true, predictions.probabilities, k=5, labels=labels))
-    assert metrics["loss"] == pytest.approx(log_loss(predictions.true, predictions.probabilities, labels=labels))
-    assert metrics["coarse_top1"] == pytest.approx((predictions.predicted % 20 == predictions.true % 20).mean())
+    assert metrics["top1"] == pytest.approx((guess == true).mean())
+    assert metrics["top5"] == pytest.approx(top_k_accuracy_score(true, probabilities, k=5, labels=labels))
+    assert metrics["nll"] == pytest.approx(log_loss(true, probabilities, labels=labels))
+    assert metrics["brier"] == pytest.approx(brier_score_loss(true, probabilities, labels=labels, scale_by_half=False))
+    assert metrics["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, guess))
+    assert metrics["macro_precision"] == pytest.approx(precision_score(true, guess, average="macro", zero_division=0))
+    assert metrics["macro_f1"] == pytest.approx(f1_score(true, guess, average="macro"))
+    assert metrics["coarse_top1"] == pytest.approx((guess % 20 == true % 20).mean())
+    summed = probabilities.reshape(500, 5, 20).sum(axis=1)  # the generated superclass of a class is its label modulo 20
+    assert metrics["coarse_summed"] == pytest.approx((summed.argmax(axis=1) == true % 20).mean())
+
+
+def by_hand():
+    """Of every class one image, right with certainty; but 7's: second choice, in the right superclass; and 6's: sixth choice."""
+    probabilities = np.eye(100)
+    probabilities[7, [27, 7]] = 0.75, 0.25  # 7 and 27 share superclass 7
+    probabilities[6, [1, 2, 3, 4, 5, 6]] = 0.3, 0.2, 0.2, 0.15, 0.1, 0.05
+    return predictions_of(probabilities, np.arange(100))
 
 
 def test_by_hand(classes):
-    """Three images: right; second choice in the right superclass; sixth choice."""
-    probabilities = np.full((3, 100), 0.0)
-    probabilities[0, 7] = 1.0
-    probabilities[1, [27, 7]] = 0.75, 0.25  # 7 and 27 share superclass 7
-    probabilities[2, [1, 2, 3, 4, 5, 6]] = 0.3, 0.2, 0.2, 0.15, 0.1, 0.05
-    metrics = compute_metrics(predictions_of(probabilities, [7, 7, 6]), classes)
-    assert (metrics["top1"], metrics["top5"], metrics["coarse_top1"]) == pytest.approx((1 / 3, 2 / 3, 2 / 3))
-    assert metrics["loss"] == pytest.approx(-(np.log(1) + np.log(0.25) + np.log(0.05)) / 3)
+    metrics = compute_metrics(by_hand(), classes)
+    assert (metrics["top1"], metrics["top5"], metrics["coarse_top1"]) == pytest.approx((0.98, 0.99, 0.99))
+    assert metrics["nll"] == pytest.approx(-(np.log(0.25) + np.log(0.05)) / 100)
+    of_seven, of_six = 0.75**2 + 0.75**2, 0.3**2 + 2 * 0.2**2 + 0.15**2 + 0.1**2 + 0.95**2
+    assert metrics["brier"] == pytest.approx((of_seven + of_six) / 100)
+    assert (metrics["balanced_accuracy"], metrics["macro_recall"]) == pytest.approx((0.98, 0.98))
+    assert metrics["macro_precision"] == pytest.approx(
+        (96 + 2 * 0.5) / 100
+    )  # of 1 and of 27 every second guess is right; 6 and 7 have none
+
+
+def test_summed_probabilities_can_be_right_where_the_likeliest_class_is_not(classes):
+    probabilities = np.eye(100)
+    probabilities[7, [8, 27, 47, 7]] = 0.4, 0.35, 0.25, 0.0
+    metrics = compute_metrics(predictions_of(probabilities, np.arange(100)), classes)
+    assert (metrics["coarse_top1"], metrics["coarse_summed"]) == pytest.approx((0.99, 1))
 
 
 def test_five_of_equal_probabilities_are_five(classes):
     """A model that knows nothing has a top-5 accuracy of 5 %, not of 100 %."""
     metrics = compute_metrics(predictions_of(np.full((100, 100), 0.01), np.arange(100)), classes)
     assert (metrics["top1"], metrics["top5"]) == (0.01, 0.05)
+
+
+def test_a_probability_of_zero_has_a_finite_loss():
+    assert negative_log_likelihoods(np.array([[1.0, 0.0]]), np.array([1])).tolist() == pytest.approx([-np.log(1.1754944e-38)])
+
+
+def test_brier_reaches_from_zero_to_two():
+    assert brier_score(np.eye(2), np.array([0, 1])) == 0
+    assert brier_score(np.eye(2), np.array([1, 0])) == 2
+
+
+def test_intervals_hold_what_they_are_of(classes):
+    metrics = compute_metrics(random_predictions(), classes)
+    for name in ("top1", "top5", "coarse_top1", "coarse_summed", "balanced_accuracy", "nll"):
+        assert metrics[f"{name}_low"] < metrics[name] < metrics[f"{name}_high"]
+    # Every class has the same n, so balanced accuracy is accuracy, and drawing within classes can only narrow its interval.
+    width = metrics["balanced_accuracy_high"] - metrics["balanced_accuracy_low"]
+    assert 0.8 * (metrics["top1_high"] - metrics["top1_low"]) < width <= metrics["top1_high"] - metrics["top1_low"]
+
+
+def test_an_absent_class_is_named(classes):
+    probabilities = np.eye(100)[:98]
+    with pytest.raises(PipelineError, match=r"2 classes have no test images \(generated_98, generated_99\)"):
+        compute_metrics(predictions_of(probabilities, np.arange(98)), classes)
 
 
 def test_wilsons_interval():
@@ -64,16 +129,30 @@ def test_wilsons_interval():
     assert interval["top1_high"] == pytest.approx(0.3662, abs=5e-5)
 
 
-def test_class_report_and_confusion_agree(classes):
+def test_classes_against_scikit_learns_report(classes):
     predictions = random_predictions()
-    table = report_table(predictions, classes)
+    table = per_class(predictions.true, predictions.predicted, classes.fine_names)
+    names = classes.fine_names
+    expected = classification_report(predictions.true, predictions.predicted, target_names=names, output_dict=True, zero_division=0)
+    for name in names:
+        assert table.loc[name, "precision"] == pytest.approx(expected[name]["precision"])
+        assert table.loc[name, "recall"] == pytest.approx(expected[name]["recall"])
+        assert table.loc[name, "f1"] == pytest.approx(expected[name]["f1-score"])
+        assert table.loc[name, "recall_low"] <= table.loc[name, "recall"] <= table.loc[name, "recall_high"]
+    assert table["n"].sum() == 500
+
+
+def test_classes_and_confusion_agree(classes):
+    predictions = random_predictions()
+    table = per_class(predictions.true, predictions.predicted, classes.fine_names)
     counts = confusion(predictions.true, predictions.predicted, classes.fine_names)
-    assert list(table.index[:100]) == classes.fine_names
-    assert table["superclass"].iloc[27] == "generated_group_07"
-    diagonal = np.diag(counts.to_numpy())
-    support = counts.to_numpy().sum(axis=1)
-    assert np.allclose(table["recall"].iloc[:100], diagonal / np.maximum(support, 1))
-    assert support.sum() == 500
+    assert np.allclose(table["recall"], np.diag(counts) / counts.to_numpy().sum(axis=1))
+
+
+def test_the_most_confused_pair_by_hand():
+    true, guess = np.array([0, 0, 0, 1, 1, 2, 2]), np.array([1, 1, 0, 0, 1, 1, 2])
+    pairs = most_confused(confusion(true, guess, ["a", "b", "c"]), 2)
+    assert pairs.to_numpy().tolist() == [["a", "b", 2, 1, 3], ["b", "c", 0, 1, 1]]
 
 
 def written(tmp_path, **columns):

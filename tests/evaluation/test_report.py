@@ -1,69 +1,136 @@
 import json
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import yaml
 
-from cifar_pipeline.dataset.table import read_table
+from cifar_pipeline.dataset.table import build_table, read_table, write_table
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.evaluation.leaderboard import Entry, write_leaderboard
+from cifar_pipeline.evaluation.metrics import Classes, Predictions
 from cifar_pipeline.evaluation.predictions import write_predictions
-from cifar_pipeline.evaluation.report import FILES, check_report, write_leaderboard, write_report
+from cifar_pipeline.evaluation.report import PICTURES, Inputs, check_report, evaluate, write_report
+from cifar_pipeline.evaluation.subsets import read_subsets, write_subsets
 
 PROVENANCE = {
     "profile": "smoke",
     "generated": True,
     "weights": {"name": "none"},
+    "recipe": {"seed": 1, "image_size": 32, "architecture": {"name": "cnn9"}},
     "parameters": 12,
     "training_s": 3.5,
+    "train_images": 1000,
+    "validation_images": 200,
+    "best_epoch": 2,
     "archive_sha256": "abc",
+    "inputs": {"cifar100.parquet": "def"},
+    "versions": {"keras": "3.15.1"},
+    "hardware": "a machine, 2 cores",
+    "device": "cpu:0",
+    "finished": "2026-01-01T00:00:00+00:00",
+    "code_revision": "0123",
+    "run": {"id": "456"},
+}
+CALIBRATION = {"temperature": 1.5, "n": 200, "loss_before": 2.0, "loss_after": 1.9}
+HISTORY = {
+    "epoch": [1, 2],
+    "image_size": [16, 32],
+    "loss": [4.0, 3.0],
+    "accuracy": [0.1, 0.2],
+    "val_loss": [4.1, 3.2],
+    "val_accuracy": [0.1, 0.2],
+    "seconds": [60.0, 120.0],
 }
 
 
-@pytest.fixture
-def inputs(prepared, tmp_path):
-    """Predictions of the test split that are right three times in four, and a model's folder."""
-    labels = read_table(prepared.table)["fine_label"].to_numpy()[1000:]
-    probabilities = np.full((200, 100), 0.001, np.float32)
-    guess = np.where(np.arange(200) % 4, labels, (labels + 1) % 100)
-    probabilities[np.arange(200), guess] = 0.901
-    columns = {
-        "row_id": pa.array(np.arange(1000, 1200, dtype=np.int32)),
-        "fine_label": pa.array(labels),
-        "probabilities": pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), 100),
-    }
-    write_predictions(pa.table(columns), tmp_path / "predictions.parquet")
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "provenance.json").write_text(json.dumps(PROVENANCE))
-    history = {
-        "epoch": [1, 2],
-        "image_size": [16, 32],
-        "loss": [4.0, 3.0],
-        "accuracy": [0.1, 0.2],
-        "val_loss": [4.1, 3.2],
-        "val_accuracy": [0.1, 0.2],
-    }
-    pd.DataFrame(history).to_csv(model / "history.csv", index=False)
-    return tmp_path / "predictions.parquet", model, prepared.table
-
-
-@pytest.fixture
-def report(inputs, tmp_path):
-    folder = tmp_path / "report"
-    write_report("some_model", *inputs, folder)
+@pytest.fixture(scope="module")
+def subsets(prepared, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("subsets") / "test_subsets"
+    write_subsets(prepared.table, {}, folder)
     return folder
 
 
+def write_predicted(path, labels, right):
+    """Predictions of the 200 test images: sure of the true class where `right`, else of the next one."""
+    probabilities = np.full((len(labels), 100), 0.001, np.float32)
+    probabilities[np.arange(len(labels)), np.where(right, labels, (labels + 1) % 100)] = 0.901
+    columns = {
+        "row_id": pa.array(np.arange(1000, 1000 + len(labels), dtype=np.int32)),
+        "fine_label": pa.array(labels),
+        "probabilities": pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), 100),
+    }
+    write_predictions(pa.table(columns), path)
+
+
+def write_model(folder, **provenance):
+    folder.mkdir()
+    (folder / "provenance.json").write_text(json.dumps(PROVENANCE | provenance))
+    (folder / "calibration.json").write_text(json.dumps(CALIBRATION))
+    pd.DataFrame(HISTORY).to_csv(folder / "history.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classes(prepared):
+    return Classes.of(read_table(prepared.table))
+
+
+@pytest.fixture(scope="module")
+def labels(prepared):
+    return read_table(prepared.table)["fine_label"].to_numpy()[1000:]
+
+
+def inputs_in(folder, prepared, subsets, labels, right, **provenance):
+    """Predictions of the test split and a model's folder."""
+    write_predicted(folder / "predictions.parquet", labels, right)
+    return Inputs(folder / "predictions.parquet", write_model(folder / "model", **provenance), prepared.table, subsets)
+
+
+@pytest.fixture
+def inputs(prepared, subsets, labels, tmp_path):
+    """Of a model that is right three times in four."""
+    return inputs_in(tmp_path, prepared, subsets, labels, np.arange(200) % 4 > 0)
+
+
+@pytest.fixture(scope="module")
+def made(prepared, subsets, labels, tmp_path_factory):
+    """The report on what `inputs` holds, for tests that only look at it."""
+    folder = tmp_path_factory.mktemp("made")
+    write_report("some_model", inputs_in(folder, prepared, subsets, labels, np.arange(200) % 4 > 0), folder / "report")
+    return folder / "report"
+
+
+@pytest.fixture
+def report(made, tmp_path):
+    return Path(shutil.copytree(made, tmp_path / "report"))
+
+
+def files_of(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
 def test_a_whole_report(report):
-    assert {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()} == set(FILES)
+    tables = ("classes", "confusion_coarse", "confusion_fine", "most_confused", "reliability", "risk_coverage", "superclasses")
+    parts = ["README.md", "confusions.csv", "history.csv", "index.html", "metrics.json"]
+    assert files_of(report) == sorted(
+        [*parts, *(f"tables/{name}.csv" for name in tables), *(f"plots/{name}.png" for name in PICTURES)],
+    )
     metrics = json.loads((report / "metrics.json").read_text())
     assert (metrics["n"], metrics["top1"]) == (200, 0.75)
     assert metrics["top1_low"] < 0.75 < metrics["top1_high"]
-    assert pd.read_csv(report / "classification_report.csv", index_col=0).shape[0] >= 102
-    assert pd.read_csv(report / "confusion_coarse.csv", index_col=0).to_numpy().sum() == 200
-    assert all(check.passed for check in check_report(report))
+    assert metrics["no_duplicates_n"] <= 200
+    assert metrics["temperature"] == 1.5
+    assert metrics["ece15"] == pytest.approx(0.901 - 0.75, abs=1e-6)
+    scaled = 0.901 ** (1 / 1.5) / (0.901 ** (1 / 1.5) + 99 * 0.001 ** (1 / 1.5))
+    assert metrics["ece15_scaled"] == pytest.approx(0.75 - scaled, abs=1e-5)
+    assert pd.read_csv(report / "tables" / "confusion_coarse.csv", index_col=0).to_numpy().sum() == 200
+    assert len(pd.read_csv(report / "confusions.csv")) == 200
+    assert all(check.passed for check in check_report(report, floor=0.75))
 
 
 def test_the_page_needs_nothing_else_and_owns_up_to_generated_images(report):
@@ -72,47 +139,129 @@ def test_the_page_needs_nothing_else_and_owns_up_to_generated_images(report):
     assert not re.findall(r"src=\"(?!data:)", page)
     assert re.findall(r"href=\"(.+?)\"", page) == ["../../leaderboard/index.html"]
     assert "://" not in page
-    assert page.count('<img alt="') == page.count("<img") == 4
+    assert page.count('<img alt="') == page.count("<img") == len(PICTURES)
     assert "75.00 %" in page
 
 
 def test_a_page_of_real_images_does_not_say_generated(inputs, tmp_path):
-    (inputs[1] / "provenance.json").write_text(json.dumps(PROVENANCE | {"generated": False}))
-    write_report("some_model", *inputs, tmp_path / "report")
-    assert "Generated images" not in (tmp_path / "report" / "index.html").read_text()
+    (inputs.model / "provenance.json").write_text(json.dumps(PROVENANCE | {"generated": False}))
+    write_report("some_model", inputs, tmp_path / "real")
+    for name in ("index.html", "README.md"):
+        assert "enerated images" not in (tmp_path / "real" / name).read_text()
+
+
+def test_the_model_card_is_one_as_hugging_face_reads_it(report):
+    _, front, body = (report / "README.md").read_text().split("---\n", 2)
+    card = yaml.safe_load(front)
+    (entry,) = card["model-index"]
+    assert (card["library_name"], card["pipeline_tag"], entry["name"]) == ("keras", "image-classification", "some_model")
+    assert {metric["name"]: metric["value"] for metric in entry["results"][0]["metrics"]}["top-1 accuracy"] == 0.75
+    assert body.startswith("\n# some_model")
+    assert "  - " not in body
 
 
 def test_the_same_input_gives_the_same_bytes(inputs, report, tmp_path):
-    write_report("some_model", *inputs, tmp_path / "again")
-    assert all((report / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in FILES)
+    write_report("some_model", inputs, tmp_path / "again")
+    assert all((report / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in files_of(report))
 
 
 def test_an_incomplete_report_is_found(report):
     (report / "plots" / "curves.png").unlink()
-    (check,) = check_report(report)
-    assert not check.passed
-    assert check.details == {"missing": ["plots/curves.png"]}
+    complete, _ = check_report(report, floor=None)
+    assert not complete.passed
+    assert complete.details == {"missing": ["plots/curves.png"]}
 
 
-def test_predictions_of_another_table_are_refused(inputs, prepared, tmp_path, make_archive, content):
-    from cifar_pipeline.dataset.table import build_table, write_table
+def test_a_model_below_its_floor_is_refused_by_the_check_and_by_the_leaderboard(report, inputs, tmp_path):
+    complete, floor = check_report(report, floor=0.8)
+    assert complete.passed
+    assert not floor.passed
+    assert floor.details == {"top1": 0.75, "floor": 0.8}
+    with pytest.raises(PipelineError, match=r"'a' is refused: .* of 75.00% is below the floor of 80.00% .* profile 'smoke'"):
+        write_leaderboard({"a": Entry(report, inputs.model, inputs.predictions, 0.8)}, tmp_path / "board")
+    assert not (tmp_path / "board").exists()
 
+
+def test_predictions_of_another_table_are_refused(inputs, tmp_path, make_archive, content):
     labels = [(label + 1) % 100 for label in content["test"][b"fine_labels"]]
     other = build_table(make_archive(test={b"fine_labels": labels, b"coarse_labels": [label % 20 for label in labels]}))
     write_table(other, tmp_path / "other.parquet")
     with pytest.raises(PipelineError, match="was not made from"):
-        write_report("some_model", inputs[0], inputs[1], tmp_path / "other.parquet", tmp_path / "refused")
+        write_report(
+            "some_model", Inputs(inputs.predictions, inputs.model, tmp_path / "other.parquet", inputs.subsets), tmp_path / "refused"
+        )
     assert not (tmp_path / "refused").exists()
 
 
-def test_a_leaderboard_orders_and_refuses_what_cannot_be_compared(report, inputs, tmp_path):
-    board = write_leaderboard({"a": report, "b": report}, {"a": inputs[1], "b": inputs[1]}, tmp_path / "board")
-    assert list(board["top1"]) == [0.75, 0.75]
-    assert "Generated images" in (tmp_path / "board" / "index.html").read_text()
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "provenance.json").write_text(json.dumps(PROVENANCE | {"profile": "quick"}))
+def test_predictions_of_a_part_are_refused(inputs, labels, tmp_path):
+    write_predicted(inputs.predictions, labels[:150], np.ones(150, bool))
+    with pytest.raises(PipelineError, match="made from another test split"):
+        write_report("some_model", inputs, tmp_path / "refused")
+
+
+@pytest.mark.parametrize("missing", ["provenance.json", "calibration.json"])
+def test_a_model_of_an_older_release_is_one_message(inputs, tmp_path, missing):
+    (inputs.model / missing).unlink()
+    with pytest.raises(PipelineError, match=f"{missing} is missing; materialize"):
+        write_report("some_model", inputs, tmp_path / "refused")
+
+
+def entry_of(folder, classes, inputs, labels, right, **provenance):
+    """What the leaderboard reads of a model; its report without pictures, which take seconds."""
+    folder.mkdir()
+    write_predicted(folder / "predictions.parquet", labels, right)
+    predicted = Predictions.read(folder / "predictions.parquet")
+    metrics = evaluate(predicted, classes, read_subsets(inputs.subsets, predicted.row_id), temperature=1.0).metrics
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    pd.DataFrame(HISTORY).to_csv(folder / "history.csv", index=False)
+    return Entry(folder, write_model(folder / "model", **provenance), folder / "predictions.parquet", None)
+
+
+def recipe_with(**changes):
+    return PROVENANCE["recipe"] | changes
+
+
+def test_a_leaderboard_orders_models_and_compares_them_in_pairs(classes, inputs, labels, tmp_path):
+    number = np.arange(200)
+    entries = {
+        "worse": entry_of(tmp_path / "worse", classes, inputs, labels, number % 4 > 0),
+        "better": entry_of(tmp_path / "better", classes, inputs, labels, number % 10 > 0, recipe=recipe_with(image_size=64)),
+    }
+    board = write_leaderboard(entries, tmp_path / "board")
+    assert list(board["model"]) == ["better", "worse"]
+    pairs = pd.read_csv(tmp_path / "board" / "pairs.csv").iloc[0]
+    assert (pairs["first"], pairs["second"], pairs["difference"]) == ("better", "worse", pytest.approx(0.15))
+    assert (pairs["only_first"], pairs["only_second"]) == (40, 10)
+    page = (tmp_path / "board" / "index.html").read_text()
+    assert "Generated images" in page
+    assert page.count('<img alt="') == page.count("<img") == 3
+
+
+def test_seeds_of_a_recipe_are_one_entry(classes, inputs, labels, tmp_path):
+    number = np.arange(200)
+    entries = {
+        f"seed{seed}": entry_of(tmp_path / f"seed{seed}", classes, inputs, labels, number % every > 0, recipe=recipe_with(seed=seed))
+        for seed, every in ((1, 2), (2, 4), (3, 10))
+    }
+    (row,) = write_leaderboard(entries, tmp_path / "board").to_dict("records")
+    assert (row["model"], row["seeds"], row["n"]) == ("seed1", 3, 200)
+    assert row["top1"] == pytest.approx(np.mean([0.5, 0.75, 0.9]))
+    assert row["top1_spread"] == pytest.approx(np.std([0.5, 0.75, 0.9], ddof=1))
+    assert row["top1_low"] < 0.5
+    assert row["top1_high"] > 0.9
+
+
+def test_what_cannot_be_compared_is_refused(report, inputs, tmp_path):
+    first = Entry(report, inputs.model, inputs.predictions, None)
+    other = write_model(tmp_path / "other", profile="quick")
     with pytest.raises(PipelineError, match=r"differ in profile: {'a': 'smoke', 'b': 'quick'}"):
-        write_leaderboard({"a": report, "b": report}, {"a": inputs[1], "b": other}, tmp_path / "board")
-    with pytest.raises(PipelineError, match="materialize the report of 'b'"):
-        write_leaderboard({"a": report, "b": other}, {"a": inputs[1], "b": inputs[1]}, tmp_path / "board")
+        write_leaderboard({"a": first, "b": Entry(report, other, inputs.predictions, None)}, tmp_path / "board")
+    with pytest.raises(PipelineError, match=r"metrics.json is missing; materialize"):
+        write_leaderboard({"a": first, "b": Entry(tmp_path / "none", other, inputs.predictions, None)}, tmp_path / "board")
+
+
+def test_top_is_in_the_order_of_predicted():
+    probabilities = np.array([[0.2, 0.3, 0.3, 0.2], [0.25, 0.25, 0.25, 0.25]])
+    predictions = Predictions(np.arange(2), np.zeros(2, int), probabilities)
+    assert predictions.top(2).tolist() == [[1, 2], [0, 1]]
+    assert predictions.predicted.tolist() == [1, 0]

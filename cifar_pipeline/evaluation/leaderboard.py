@@ -1,0 +1,159 @@
+"""All models of a profile beside each other. Several seeds of one recipe are one entry."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cifar_pipeline.artifacts import replacing_folder
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.evaluation import plots
+from cifar_pipeline.evaluation.comparison import compare_all
+from cifar_pipeline.evaluation.metrics import Predictions
+from cifar_pipeline.evaluation.pages import encoded, render, table_html
+from cifar_pipeline.evaluation.report import HISTORY, METRICS, check_floor, read_json
+
+PICTURES = {
+    "accuracy": "Bars of each model's top-1 test accuracy with its 95 % interval; the table has the figures",
+    "cost": "Top-1 test accuracy against minutes of training and against parameters, with intervals; the table has the figures",
+    "curves": "Validation accuracy of every model against epochs and against minutes of training",
+}
+COLUMNS = (
+    "model",
+    "top1",
+    "top1_low",
+    "top1_high",
+    "top5",
+    "coarse_top1",
+    "no_duplicates_top1",
+    "nll",
+    "ece15",
+    "ece15_scaled",
+    "n",
+    "parameters",
+    "training_s",
+    "weights",
+    "profile",
+    "seeds",
+    "top1_spread",
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where the artefacts of one model are, and the accuracy it must reach."""
+
+    report: Path
+    model: Path
+    predictions: Path
+    floor: float | None
+
+
+def write_leaderboard(entries: Mapping[str, Entry], folder: Path) -> pd.DataFrame:
+    """Write `leaderboard.csv`, `pairs.csv`, pictures and a page over all models into `folder`; best top-1 accuracy first.
+
+    Raises: PipelineError when an artefact is missing, a model is below its floor, or they are not of one profile and one test split.
+    """
+    rows, histories, correct = [], {}, {}
+    for name, entry in entries.items():
+        metrics, provenance = read_json(entry.report / METRICS), read_json(entry.model / "provenance.json")
+        if not check_floor(metrics, entry.floor).passed:
+            raise PipelineError(
+                f"'{name}' is refused: its top-1 accuracy of {metrics['top1']:.2%} is below the floor of {entry.floor:.2%} that "
+                f"params.yaml sets for the profile '{provenance['profile']}'; train it again, or take it from `models`"
+            )
+        rows.append(_row(name, metrics, provenance))
+        histories[name] = pd.read_csv(entry.report / HISTORY)
+        predicted = Predictions.read(entry.predictions)
+        correct[name] = predicted.predicted == predicted.true
+    board = pd.DataFrame(rows)
+    for key in ("profile", "archive_sha256", "n"):
+        if board[key].nunique() > 1:
+            different = dict(zip(board["model"], board[key], strict=True))
+            raise PipelineError(f"the reports differ in {key}: {different}; materialize all of them under one profile")
+    # Several seeds share a line only for the reader; pairs are compared image by image, so model by model.
+    shown = _one_entry_a_recipe(board).sort_values("top1", ascending=False, ignore_index=True)
+    order = list(board.sort_values("top1", ascending=False)["model"])
+    pairs = compare_all({name: correct[name] for name in order})
+    with replacing_folder(folder) as new:
+        shown[list(COLUMNS)].to_csv(new / "leaderboard.csv", index=False)
+        pairs.to_csv(new / "pairs.csv", index=False)
+        plots.save(plots.plot_leaderboard(shown), new / "accuracy.png")
+        plots.save(plots.plot_accuracy_against(shown), new / "cost.png")
+        plots.save(plots.plot_all_curves({name: histories[name] for name in order}), new / "curves.png")
+        page = render(
+            "leaderboard.html.j2",
+            title="Leaderboard",
+            subtitle=f"profile {board['profile'].iloc[0]}, {board['n'].iloc[0]:,} test images",
+            generated=bool(board["generated"].iloc[0]),
+            pictures={name: (alternative, encoded(new / f"{name}.png")) for name, alternative in PICTURES.items()},
+            table=table_html(_readable(shown)),
+            pairs=table_html(_readable_pairs(pairs)) if len(pairs) else "",
+            models=order,
+        )
+        (new / "index.html").write_text(page)
+    return shown[list(COLUMNS)]
+
+
+def _row(name: str, metrics: dict[str, float], provenance: dict[str, Any]) -> dict[str, Any]:
+    recipe = {key: value for key, value in provenance["recipe"].items() if key != "seed"}
+    return {
+        **metrics,
+        **{key: provenance[key] for key in ("profile", "parameters", "training_s", "generated", "archive_sha256")},
+        "model": name,
+        "weights": provenance["weights"]["name"],
+        "recipe": json.dumps([recipe, provenance["weights"]], sort_keys=True),
+    }
+
+
+def _one_entry_a_recipe(board: pd.DataFrame) -> pd.DataFrame:
+    """Models that differ in nothing but the seed become one row of means, named after the first of them.
+
+    The interval is then from the lowest of theirs to the highest; `top1_spread` is the standard deviation between seeds.
+    """
+    entries = []
+    for _, group in board.groupby("recipe", sort=False):
+        entry = group.iloc[0].to_dict() | group.select_dtypes("number").mean().to_dict()
+        entry |= {"top1_low": group["top1_low"].min(), "top1_high": group["top1_high"].max()}
+        entry |= {"seeds": len(group), "top1_spread": group["top1"].std() if len(group) > 1 else np.nan}
+        entry |= {"n": int(group["n"].iloc[0]), "parameters": int(group["parameters"].iloc[0])}
+        entries.append(entry)
+    return pd.DataFrame(entries)
+
+
+def _readable(board: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard as people read it: percent with intervals, minutes, thousands."""
+    percent = "{:.2%}".format
+    rows: Any = board.to_dict("records")
+    return pd.DataFrame(
+        {
+            "model": board["model"],
+            "top-1 (95 % interval)": ["{top1:.2%} ({top1_low:.2%} to {top1_high:.2%})".format(**row) for row in rows],
+            "seeds": ["{seeds} (± {top1_spread:.2%})".format(**row) if row["seeds"] > 1 else "1" for row in rows],
+            "top-5": board["top5"].map(percent),
+            "superclass": board["coarse_top1"].map(percent),
+            "without duplicates": board["no_duplicates_top1"].map(percent),
+            "loss": board["nll"],
+            "ECE, scaled": ["{ece15:.3f}, {ece15_scaled:.3f}".format(**row) for row in rows],
+            "parameters": board["parameters"].map("{:,}".format),
+            "training, min": (board["training_s"] / 60).map("{:.1f}".format),
+            "started from": board["weights"],
+        }
+    )
+
+
+def _readable_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
+    rows: Any = (100 * pairs[["difference", "low", "high"]]).to_dict("records")
+    columns = {
+        "model": pairs["first"],
+        "against": pairs["second"],
+        "points (95 % interval)": ["{difference:+.2f} ({low:+.2f} to {high:+.2f})".format(**row) for row in rows],
+        "only the first right": pairs["only_first"].map("{:,}".format),
+        "only the second right": pairs["only_second"].map("{:,}".format),
+        "McNemar's p": pairs["p_value"].map("{:.2g}".format),
+    }
+    return pd.DataFrame(columns)

@@ -1,0 +1,197 @@
+"""The ledger of claims: what was published beside what was measured. The claims and their rule are in claims.yaml.
+
+Runs are recorded in a file of the repository, because data/ holds one run a model, and nothing in it is in git.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from cifar_pipeline.artifacts import replacing_folder, write_json
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.evaluation.pages import render, table_html
+from cifar_pipeline.recipes import Settings
+
+TEST_IMAGES = 10_000
+METRICS = ("top1", "top5", "coarse_top1", "no_duplicates_top1", "nll", "ece15", "ece15_scaled")
+KEPT = ("profile", "parameters", "training_s", "hardware", "versions", "code_revision", "finished")
+HEADINGS = ("claim", "system", "metric", "claimed", "what its own code shows", "verdict", "re-run with its settings", "other settings")
+
+
+class Claim(Settings):
+    """One published figure."""
+
+    system: str
+    what: str
+    recipe: str | None = None
+    """ours of that system; None where there is none yet"""
+    weights: str | None = None
+    """that it started from"""
+    metric: Literal["top1", "nll", "parameters"]
+    value: float | None
+    evidence: str
+
+
+class Run(Settings):
+    """One of our runs, as recorded."""
+
+    recipe: str
+    run_id: str
+    profile: str
+    seed: int
+    weights: str
+    n: int
+    parameters: int
+    training_s: float
+    metrics: dict[str, float]
+    """with `_low` and `_high` for what has an interval"""
+    hardware: str
+    versions: dict[str, str]
+    code_revision: str
+    finished: str
+
+
+def load_claims() -> list[Claim]:
+    """The claims of claims.yaml."""
+    return TypeAdapter(list[Claim]).validate_python(yaml.safe_load(Path(__file__).with_name("claims.yaml").read_text()))
+
+
+def load_runs(path: Path) -> list[Run]:
+    """The recorded runs, none where the file is missing.
+
+    Raises: PipelineError when the file is damaged.
+    """
+    if not path.is_file():
+        return []
+    try:
+        return TypeAdapter(list[Run]).validate_json(path.read_text())
+    except ValidationError as error:
+        raise PipelineError(f"{path} is damaged ({error.error_count()} errors); restore it with `git checkout`") from None
+
+
+def run_of(recipe: str, report: Path, model: Path) -> Run | None:
+    """The run that `report` and `model` hold; None for one on generated images, which says nothing of any claim.
+
+    Raises: PipelineError when either is missing.
+    """
+    try:
+        metrics = json.loads((report / "metrics.json").read_text())
+        provenance = json.loads((model / "provenance.json").read_text())
+    except FileNotFoundError as error:
+        raise PipelineError(f"{error.filename} is missing; materialize the report of '{recipe}' first") from None
+    if provenance["generated"]:
+        return None
+    kept = {key: metrics[key] for name in METRICS for key in (name, f"{name}_low", f"{name}_high") if key in metrics}
+    content = {key: provenance[key] for key in KEPT if key in provenance}
+    return Run.model_validate(
+        {
+            **content,
+            "recipe": recipe,
+            "run_id": provenance["run"]["id"],
+            "seed": provenance["recipe"]["seed"],
+            "weights": provenance["weights"]["name"],
+            "n": metrics["n"],
+            "metrics": kept,
+        }
+    )
+
+
+def merge(recorded: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
+    """Both, a run once, by recipe, profile and time."""
+    by_id = {(run.recipe, run.run_id): run for run in (*recorded, *runs)}
+    return sorted(by_id.values(), key=lambda run: (run.recipe, run.profile, run.finished, run.run_id))
+
+
+def record(path: Path, runs: Sequence[Run]) -> None:
+    """Write `runs` to `path`."""
+    write_json(path, [run.model_dump(mode="json") for run in runs])
+
+
+def judge(claim: Claim, runs: Sequence[Run]) -> dict[str, str]:
+    """The ledger's row of `claim`, by the rule that stands in claims.yaml; of several re-runs the last one counts."""
+    own = [run for run in runs if run.recipe == claim.recipe and run.n == TEST_IMAGES]
+    reruns = sorted((run for run in own if run.profile == "seed" and run.weights == claim.weights), key=lambda run: run.finished)
+    others = sorted((run for run in own if run not in reruns), key=lambda run: run.metrics["top1"])
+    verdict = "not yet run"
+    if claim.value is None:
+        verdict = "nothing to reproduce"
+    elif reruns and claim.metric == "parameters":
+        verdict = "reproduced" if reruns[-1].parameters == claim.value else "not reproduced"
+    elif reruns:
+        low, high = (reruns[-1].metrics[f"{claim.metric}_{end}"] for end in ("low", "high"))
+        verdict = "reproduced" if low <= claim.value <= high else "not reproduced"
+    cells = (
+        claim.system,
+        claim.what,
+        {"top1": "top-1", "nll": "loss", "parameters": "parameters"}[claim.metric],
+        "–" if claim.value is None else _figure(claim.metric, claim.value),
+        claim.evidence,
+        verdict,
+        _measured(claim.metric, reruns[-1]) if reruns else "–",
+        _measured(claim.metric, others[-1]) if others else "–",
+    )
+    return dict(zip(HEADINGS, cells, strict=True))
+
+
+def ledger(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row a claim."""
+    return pd.DataFrame([judge(claim, runs) for claim in load_claims()], columns=list(HEADINGS))
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """The ledger as the README has it."""
+    lines = ["| " + " | ".join(rows.columns) + " |", "|" + "---|" * len(rows.columns)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows.itertuples(index=False))]) + "\n"
+
+
+def write_ledger(runs: Sequence[Run], folder: Path) -> dict[str, int]:
+    """Write `ledger.csv` and a page to `folder`; return how many claims have which verdict."""
+    rows = ledger(runs)
+    with replacing_folder(folder) as new:
+        rows.to_csv(new / "ledger.csv", index=False)
+        page = render(
+            "ledger.html.j2",
+            title="The ledger of claims",
+            subtitle=f"{len(rows)} published figures, {len(runs)} runs of ours on CIFAR-100",
+            generated=False,
+            table=table_html(rows),
+            runs=table_html(_described(runs)),
+        )
+        (new / "index.html").write_text(page)
+    return {str(verdict): int(count) for verdict, count in rows["verdict"].value_counts().items()}
+
+
+def _figure(metric: str, value: float) -> str:
+    return {"top1": f"{value:.2%}", "nll": f"{value:.3f}", "parameters": f"{value:,.0f}"}[metric]
+
+
+def _measured(metric: str, run: Run) -> str:
+    where = f"`{run.profile}`, from {run.weights}, n {run.n:,}, run {run.run_id[:8]}"
+    if metric == "parameters":
+        return f"{run.parameters:,} ({where})"
+    value, low, high = (_figure(metric, run.metrics[key]) for key in (metric, f"{metric}_low", f"{metric}_high"))
+    return f"{value}, {low} to {high} ({where})"
+
+
+def _described(runs: Sequence[Run]) -> pd.DataFrame:
+    def row(run: Run) -> dict[str, Any]:
+        return {
+            "recipe": run.recipe,
+            "profile": run.profile,
+            "seed": run.seed,
+            "started from": run.weights,
+            "top-1": _measured("top1", run).split(" (")[0],
+            "training, min": f"{run.training_s / 60:.1f}",
+            "run": run.run_id,
+            "finished": run.finished,
+            "code": run.code_revision,
+            "hardware": run.hardware,
+            "versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
+        }
+
+    return pd.DataFrame([row(run) for run in runs])

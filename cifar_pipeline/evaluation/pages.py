@@ -1,0 +1,31 @@
+"""Self-contained HTML from templates: pictures inside, no network, no script."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=jinja2.select_autoescape(["html.j2"]),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def render(template: str, **content: Any) -> str:
+    """The template filled in; a value that is missing is an error."""
+    return _ENVIRONMENT.get_template(template).render(**content)
+
+
+def table_html(frame: pd.DataFrame, number: str = "{:.3f}") -> str:
+    """A table of `frame` without its index."""
+    return frame.to_html(index=False, border=0, float_format=number.format)
+
+
+def encoded(picture: Path) -> str:
+    """A PNG file as text, for a data: address."""
+    return base64.b64encode(picture.read_bytes()).decode()

@@ -1,0 +1,116 @@
+import json
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cifar_pipeline.dataset.table import pixels, read_table, write_table
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.evaluation.duplicates import SIMILAR, contact_sheet, find_duplicates, unique_test_rows
+from cifar_pipeline.evaluation.subsets import UPSTREAM_SHA256, read_list, read_subsets, write_subsets
+
+TRAIN, TEST = 40, 8
+
+
+def scene(seed):
+    """An image unlike any other, with detail at every scale, less of it the finer, as photographs have it."""
+    rng = np.random.default_rng(seed)
+    layers = [cv2.resize(rng.normal(0, 150 / size, (size, size, 3)).astype(np.float32), (40, 40)) for size in (3, 6, 12, 24)]
+    return np.clip(128 + sum(layers), 0, 255).astype(np.uint8)[4:36, 4:36]
+
+
+def darker(image):
+    return (image * 0.8).astype(np.uint8)
+
+
+def shifted(image):
+    return np.roll(image, (1, -2), axis=(0, 1))
+
+
+@pytest.fixture
+def table():
+    """40 training and 8 test images; the test images 40 to 45 are like others, 46 and 47 like none."""
+    images = np.stack([scene(seed) for seed in range(TRAIN + TEST)])
+    images[40] = images[0]
+    images[41] = darker(images[1])
+    images[42] = shifted(images[2])
+    images[43] = images[3][:, ::-1]
+    images[45] = darker(shifted(images[44]))
+    rows = TRAIN + TEST
+    return pa.table(
+        {
+            "row_id": pa.array(np.arange(rows, dtype=np.int32)),
+            "upstream_split": pa.array(["train"] * TRAIN + ["test"] * TEST),
+            "image": pa.FixedSizeBinaryArray.from_buffers(pa.binary(3072), rows, [None, pa.py_buffer(images.tobytes())]),
+        }
+    )
+
+
+def test_copies_are_found_as_they_are_darker_shifted_and_mirrored(table):
+    found = {(row["row_id"], row["other_row_id"]): row for row in find_duplicates(table).to_pylist()}
+    assert set(found) == {(40, 0), (41, 1), (42, 2), (43, 3), (45, 44)}
+    assert [found[pair]["identical"] for pair in sorted(found)] == [True, False, False, False, False]
+    assert [found[pair]["mirrored"] for pair in sorted(found)] == [False, False, False, True, False]
+    assert found[45, 44]["other_split"] == "test"
+    assert found[40, 0]["similarity"] == 1
+    assert all(row["similarity"] >= SIMILAR for row in found.values())
+
+
+def test_one_of_two_test_images_stays(table):
+    unique = unique_test_rows(find_duplicates(table), np.arange(40, 48))
+    assert np.arange(40, 48)[unique].tolist() == [44, 46, 47]
+
+
+def test_identical_images_are_found_whatever_they_show(table):
+    """Images without any detail have no correlation to speak of."""
+    images = pixels(table).copy()
+    images[[5, 46, 47]] = 200
+    blank = pa.FixedSizeBinaryArray.from_buffers(pa.binary(3072), len(images), [None, pa.py_buffer(images.tobytes())])
+    found = find_duplicates(table.set_column(2, "image", blank))
+    pairs = {(row["row_id"], row["other_row_id"]) for row in found.to_pylist() if row["identical"]}
+    assert pairs == {(40, 0), (46, 5), (47, 5), (47, 46)}
+
+
+def test_the_contact_sheet_shows_every_band(table):
+    bands = contact_sheet(table, find_duplicates(table), pairs=3)
+    assert [label.split(":")[0] for label, _ in bands] == ["0.6 to 0.7", "0.7 to 0.8", "0.8 to 0.9", "0.9 to 1.0"]
+    assert all(strip.shape == (64, 96, 3) for _, strip in bands)
+    assert sum(int(label.split(": ")[1].split()[0]) for label, _ in bands) == 5
+
+
+def test_the_same_table_gives_the_same_bytes(prepared, tmp_path):
+    for name in ("a", "b"):
+        write_subsets(prepared.table, {}, tmp_path / name)
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == ["contact_sheet.png", "duplicates.parquet", "subsets.parquet", "summary.json"]
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
+
+
+def upstream_table(prepared, path):
+    table = read_table(prepared.table)
+    write_table(table.replace_schema_metadata({**table.schema.metadata, b"archive_sha256": UPSTREAM_SHA256.encode()}), path)
+    return path
+
+
+@pytest.mark.parametrize("text", ["[0, 3]", "0\n3  # a comment\n\n"])
+def test_a_published_list_is_a_subset_more(prepared, tmp_path, text):
+    (tmp_path / "list").write_text(text)
+    counts = write_subsets(upstream_table(prepared, tmp_path / "t.parquet"), {"label_errors": str(tmp_path / "list")}, tmp_path / "s")
+    member = read_subsets(tmp_path / "s", np.arange(1000, 1200))["no_label_errors"]
+    assert list(member.index[~member]) == [1000, 1003]
+    assert counts["in_no_label_errors"] == json.loads((tmp_path / "s" / "summary.json").read_text())["in_no_label_errors"] == 198
+
+
+@pytest.mark.parametrize("text", ["[0, 10000]", "a", "[1.5]", "[[1]]", "{}"])
+def test_what_is_not_a_list_of_indices_is_refused(tmp_path, text):
+    (tmp_path / "list").write_text(text)
+    with pytest.raises(PipelineError, match="is not a list of row indices"):
+        read_list(tmp_path / "list", UPSTREAM_SHA256, 10_000)
+
+
+def test_a_list_needs_upstreams_row_order(tmp_path):
+    with pytest.raises(PipelineError, match="which the archive 0123 does not have"):
+        read_list(tmp_path / "list", "0123", 10_000)
+    with pytest.raises(PipelineError, match="cannot be read"):
+        read_list(tmp_path / "none", UPSTREAM_SHA256, 10_000)

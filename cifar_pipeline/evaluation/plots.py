@@ -133,7 +133,7 @@ def plot_mistakes(images: np.ndarray, true: list[str], top: list[list[tuple[str,
         top: for each image, names and probabilities, likeliest first.
     """
     columns = 3
-    rows = -(-len(images) // columns)
+    rows = max(1, -(-len(images) // columns))
     figure, panels = plt.subplots(rows, 2 * columns, figsize=(13, 2 * rows), width_ratios=(1, 1.2) * columns, layout="constrained")
     for index, (image, name, guesses) in enumerate(zip(images, true, top, strict=True)):
         picture, bars = panels.flat[2 * index], panels.flat[2 * index + 1]
@@ -148,6 +148,8 @@ def plot_mistakes(images: np.ndarray, true: list[str], top: list[list[tuple[str,
         bars.yaxis.tick_right()
     for panel in panels.flat[2 * len(images) :]:
         panel.axis("off")
+    if not len(images):
+        figure.text(0.5, 0.5, "none: every image is right", ha="center", va="center")
     return figure
 
 

@@ -150,6 +150,12 @@ def test_a_page_of_real_images_does_not_say_generated(inputs, tmp_path):
         assert "enerated images" not in (tmp_path / "real" / name).read_text()
 
 
+def test_a_model_without_mistakes_has_a_report(prepared, subsets, labels, tmp_path):
+    metrics = write_report("sure", inputs_in(tmp_path, prepared, subsets, labels, np.ones(200, bool)), tmp_path / "report")
+    assert (metrics["top1"], metrics["aurc"]) == (1, 0)
+    assert all(check.passed for check in check_report(tmp_path / "report", floor=1.0))
+
+
 def test_the_model_card_is_one_as_hugging_face_reads_it(report):
     _, front, body = (report / "README.md").read_text().split("---\n", 2)
     card = yaml.safe_load(front)

@@ -14,7 +14,7 @@ from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation import plots
 from cifar_pipeline.evaluation.comparison import compare_all
 from cifar_pipeline.evaluation.metrics import Predictions
-from cifar_pipeline.evaluation.pages import encoded, render, table_html
+from cifar_pipeline.evaluation.pages import encoded, render, starting_point, table_html
 from cifar_pipeline.evaluation.report import HISTORY, METRICS, check_floor, read_json
 
 PICTURES = {
@@ -105,7 +105,7 @@ def _row(name: str, metrics: dict[str, float], provenance: dict[str, Any]) -> di
         **metrics,
         **{key: provenance[key] for key in ("profile", "parameters", "training_s", "generated", "archive_sha256")},
         "model": name,
-        "weights": provenance["weights"]["name"],
+        "weights": starting_point(provenance["weights"]["name"]),
         "recipe": json.dumps([recipe, provenance["weights"]], sort_keys=True),
     }
 

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cifar_pipeline.artifacts import replacing_folder, write_json
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.evaluation.pages import render, table_html
+from cifar_pipeline.evaluation.pages import render, starting_point, table_html
 from cifar_pipeline.recipes import Settings
 
 TEST_IMAGES = 10_000
@@ -171,7 +171,7 @@ def _figure(metric: str, value: float) -> str:
 
 
 def _measured(metric: str, run: Run) -> str:
-    where = f"`{run.profile}`, from {run.weights}, n {run.n:,}, run {run.run_id[:8]}"
+    where = f"`{run.profile}`, from {starting_point(run.weights)}, n {run.n:,}, run {run.run_id[:8]}"
     if metric == "parameters":
         return f"{run.parameters:,} ({where})"
     value, low, high = (_figure(metric, run.metrics[key]) for key in (metric, f"{metric}_low", f"{metric}_high"))
@@ -184,7 +184,7 @@ def _described(runs: Sequence[Run]) -> pd.DataFrame:
             "recipe": run.recipe,
             "profile": run.profile,
             "seed": run.seed,
-            "started from": run.weights,
+            "started from": starting_point(run.weights),
             "top-1": _measured("top1", run).split(" (")[0],
             "training, min": f"{run.training_s / 60:.1f}",
             "run": run.run_id,

@@ -26,6 +26,11 @@ def table_html(frame: pd.DataFrame, number: str = "{:.3f}") -> str:
     return frame.to_html(index=False, border=0, float_format=number.format)
 
 
+def starting_point(weights: str) -> str:
+    """The weights that a training started from, in words."""
+    return "random weights" if weights == "none" else weights
+
+
 def encoded(picture: Path) -> str:
     """A PNG file as text, for a data: address."""
     return base64.b64encode(picture.read_bytes()).decode()

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 # Okabe and Ito (2008)
 BLUE, ORANGE = "#0072B2", "#D55E00"
@@ -71,8 +72,8 @@ def plot_classes(table: pd.DataFrame, groups: list[str]) -> Figure:
     Args:
         table: as `metrics.per_class` gives it; `groups` is its classes' superclasses.
     """
-    figure, panels = plt.subplots(5, 4, figsize=(13, 12), sharex=True, layout="constrained")
-    for panel, (group, rows) in zip(panels.flat, table.groupby(groups, sort=True), strict=True):
+    figure, panels = plt.subplots(7, 3, figsize=(9.2, 12), sharex=True, layout="constrained")
+    for panel, (group, rows) in zip(panels.flat, table.groupby(groups, sort=True), strict=False):
         errors = np.abs(rows[["recall_low", "recall_high"]].to_numpy().T - rows["recall"].to_numpy())
         panel.barh(rows.index, rows["recall"], xerr=errors, color=BLUE, ecolor="black", capsize=2, error_kw={"linewidth": 0.8})
         panel.invert_yaxis()
@@ -80,6 +81,8 @@ def plot_classes(table: pd.DataFrame, groups: list[str]) -> Figure:
         panel.tick_params(labelsize=8)
         panel.set_xlim(0, 1)
         panel.grid(axis="x", alpha=0.3)
+    for panel in panels.flat[len(set(groups)) :]:
+        panel.axis("off")
     figure.supxlabel("recall, with 95 % interval", fontsize=10)
     return figure
 
@@ -132,9 +135,9 @@ def plot_mistakes(images: np.ndarray, true: list[str], top: list[list[tuple[str,
     Args:
         top: for each image, names and probabilities, likeliest first.
     """
-    columns = 3
+    columns = 2
     rows = max(1, -(-len(images) // columns))
-    figure, panels = plt.subplots(rows, 2 * columns, figsize=(13, 2 * rows), width_ratios=(1, 1.2) * columns, layout="constrained")
+    figure, panels = plt.subplots(rows, 2 * columns, figsize=(9.2, 1.8 * rows), width_ratios=(1, 1.2) * columns, layout="constrained")
     for index, (image, name, guesses) in enumerate(zip(images, true, top, strict=True)):
         picture, bars = panels.flat[2 * index], panels.flat[2 * index + 1]
         picture.imshow(image, interpolation="nearest")
@@ -175,16 +178,19 @@ def plot_leaderboard(board: pd.DataFrame) -> Figure:
 
 def plot_accuracy_against(board: pd.DataFrame) -> Figure:
     """Test accuracy against the minutes of training and against the parameters, a point a model."""
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(9.2, 4), sharey=True, layout="constrained")
     for panel, values, label in (
         (panels[0], board["training_s"] / 60, "training, minutes"),
         (panels[1], board["parameters"] / 1e6, "parameters, millions"),
     ):
         panel.errorbar(values, board["top1"], yerr=_errors(board), fmt="o", color=BLUE, ecolor="black", capsize=3)
-        for x, y, name in zip(values, board["top1"], board["model"], strict=True):
-            panel.annotate(name, (x, y), xytext=(6, 6), textcoords="offset points", fontsize=9)
+        for x, y, name in zip(values, board["top1_high"], board["model"], strict=True):
+            panel.annotate(name, (x, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=9)
         panel.set(xlabel=label, xscale="log")
-        panel.margins(x=0.3, y=0.2)
+        panel.margins(x=0.35, y=0.2)
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter("")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("top-1 accuracy")
     return figure
@@ -192,7 +198,7 @@ def plot_accuracy_against(board: pd.DataFrame) -> Figure:
 
 def plot_all_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
     """Validation accuracy of every model against epochs and against minutes, laid over each other."""
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(9.2, 4), sharey=True, layout="constrained")
     for index, (name, history) in enumerate(histories.items()):
         style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "markersize": 4, "label": name}
         panels[0].plot(history["epoch"], history["val_accuracy"], **style)

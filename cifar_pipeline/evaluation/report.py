@@ -34,7 +34,7 @@ from cifar_pipeline.evaluation.metrics import (
     negative_log_likelihoods,
     per_class,
 )
-from cifar_pipeline.evaluation.pages import encoded, render, table_html
+from cifar_pipeline.evaluation.pages import encoded, render, starting_point, table_html
 from cifar_pipeline.evaluation.subsets import NO_DUPLICATES, read_subsets
 
 EXAMPLES, MISTAKES, WORST, CONFUSED = 24, 12, 5, 20
@@ -248,10 +248,12 @@ def _pictures(evaluation: Evaluation, predicted: Predictions, classes: Classes, 
 
 def _shared(name: str, evaluation: Evaluation, provenance: dict[str, Any], calibration: dict[str, Any]) -> dict[str, Any]:
     """What the page and the model card both tell."""
+    started_from = starting_point(provenance["weights"]["name"])
     return {
         "name": name,
         "title": f"{name} on {'generated images' if provenance['generated'] else 'CIFAR-100'}",
-        "subtitle": f"profile {provenance['profile']}, {evaluation.metrics['n']:,} test images, from {provenance['weights']['name']}",
+        "subtitle": f"profile {provenance['profile']}, {evaluation.metrics['n']:,} test images, started from {started_from}",
+        "started_from": started_from,
         "generated": provenance["generated"],
         "metrics": evaluation.metrics,
         "no_duplicates": NO_DUPLICATES,

@@ -73,7 +73,7 @@ def test_counts_must_be_equal_and_losses_inside():
 def test_other_settings_are_shown_and_decide_nothing():
     row = judge(CLAIM, [run(profile="quick"), run(0.61, 0.63, profile="laptop", run_id="fedcba9876")])
     assert row["re-run with its settings"] == "–"
-    assert row["other settings"] == "62.00%, 61.00% to 63.00% (`laptop`, from none, n 10,000, run fedcba98)"
+    assert row["other settings"] == "62.00%, 61.00% to 63.00% (`laptop`, from random weights, n 10,000, run fedcba98)"
 
 
 def test_claims_name_recipes_that_exist(params_file):

@@ -79,7 +79,7 @@ class Params(Settings):
         return source.model_copy(update={key: value for key, value in changes.items() if value})
 
     def recipe(self, name: str) -> Recipe:
-        """The recipe `name` of the active profile; `$CIFAR_WEIGHTS_<NAME>` replaces the weights of a pretrained recipe.
+        """The recipe `name` of the active profile; `$CIFAR_WEIGHTS_<ARCHITECTURE>` replaces the weights of a pretrained one.
 
         Raises: PipelineError for a recipe that is unknown or does not validate.
         """
@@ -90,7 +90,7 @@ class Params(Settings):
             raise PipelineError(f"recipe '{name}' has no {missing} in params.yaml; write an empty mapping ({{}}) for no change")
         changes = profiles[self.profile] if self.profile != "seed" else {}
         recipe = _validated(Recipe, _merge(profiles["seed"], changes), f"recipes.{name} under profile '{self.profile}'")
-        local = os.environ.get(f"CIFAR_WEIGHTS_{name.upper()}")
+        local = os.environ.get(f"CIFAR_WEIGHTS_{recipe.architecture.name.upper()}")
         return recipe.model_copy(update={"weights": local}) if local and recipe.weights == "imagenet" else recipe
 
     def floor(self, name: str) -> float | None:

@@ -142,3 +142,11 @@ def test_environment_replaces_address_and_weights(params_file, monkeypatch):
     assert (params.source().url, params.source().sha256) == ("/mirror/archive.tar.gz", "abc")
     assert params.recipe("efficientnet_b0").weights == "/weights.h5"
     assert params.recipe("cnn9").weights == "none"  # it asked for none
+
+
+def test_weights_are_named_by_architecture_for_every_seed(params_file, monkeypatch):
+    text = params_file.read_text().replace("  efficientnet_b0: #", "  other: &other #") + "\n  efficientnet_b0: *other\n"
+    params_file.write_text(text)
+    monkeypatch.setenv("CIFAR_WEIGHTS_EFFICIENTNET_B0", "/some/file.h5")
+    params = load_params(params_file).model_copy(update={"profile": "quick"})
+    assert params.recipe("other").weights == params.recipe("efficientnet_b0").weights == "/some/file.h5"

@@ -119,7 +119,7 @@ def plot_risk_coverage(curve: pd.DataFrame) -> Figure:
 def plot_examples(images: np.ndarray, true: list[str], predicted: list[str]) -> Figure:
     """A grid of images with their true and predicted names; wrong ones say so in words and colour."""
     columns = 6
-    figure, panels = plt.subplots(-(-len(images) // columns), columns, figsize=(11, 8.2), layout="constrained")
+    figure, panels = plt.subplots(-(-len(images) // columns), columns, figsize=(9.2, 7.4), layout="constrained")
     for panel in panels.flat:
         panel.axis("off")
     for panel, image, name, guess in zip(panels.flat, images, true, predicted, strict=False):

@@ -41,7 +41,7 @@ def _backbone(name: str, size: int | None, weights: str) -> keras.Model:
         except Exception as error:  # Keras wraps every network failure in a bare Exception
             raise PipelineError(
                 f"the ImageNet weights of {name} cannot be fetched ({error}). Run where there is internet once, or set "
-                f"CIFAR_WEIGHTS_<RECIPE> or the recipe's `weights` to a file of them; `weights: none` trains from random ones."
+                f"CIFAR_WEIGHTS_<ARCHITECTURE> or the recipe's `weights` to a file of them; `weights: none` trains from random ones."
             ) from None
     model = application(weights=None, **settings)
     path = Path(weights).expanduser()

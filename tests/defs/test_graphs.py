@@ -1,6 +1,7 @@
 """The asset graph and the stage graph are one: DVC's own reading of dvc.yaml, held against Dagster's of the definitions."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -27,16 +28,24 @@ for stage in Repo(".").index.stages:
         "deps": sorted(dep.def_path for dep in stage.deps if not hasattr(dep, "params")),
         "outs": sorted(out.def_path for out in stage.outs),
         "params": sorted(key for dep in params for key in dep.params),
+        "values": {key: value for dep in params for key, value in dep.read_params().items()},
     }
 json.dump(stages, sys.stdout)
 """
 
 
+def with_a_second_seed(params):
+    """As the README shows it."""
+    params = re.sub(r"(?m)^  cnn9:", "  cnn9: &cnn9", params)
+    params = params.replace("    seed:\n      architecture: {name: cnn9}", "    seed: &cnn9_paper\n      architecture: {name: cnn9}")
+    return params + "\n  cnn9_seed7:\n    <<: *cnn9\n    seed: {<<: *cnn9_paper, seed: 7}\n"
+
+
 @pytest.fixture(params=PROFILES)
 def both(request, tmp_path):
-    """(stages as DVC reads them, params) under each profile, with every recipe in the graph."""
-    for name in ("dvc.yaml", "params.yaml"):
-        (tmp_path / name).write_text((CHECKOUT / name).read_text())
+    """(stages as DVC reads them, params) under each profile, with every recipe in the graph, one with another seed as well."""
+    (tmp_path / "dvc.yaml").write_text((CHECKOUT / "dvc.yaml").read_text())
+    (tmp_path / "params.yaml").write_text(with_a_second_seed((CHECKOUT / "params.yaml").read_text()))
     select_profile(tmp_path / "params.yaml", request.param)
     select_models(tmp_path / "params.yaml", list(load_params(tmp_path / "params.yaml").recipes))
     python = str(Path(DVC).with_name("python"))
@@ -64,7 +73,8 @@ def test_every_asset_is_a_stage_with_its_command_outputs_params_and_deps(both):
         assert dvc_stage["outs"] == sorted(stage.outputs)
         assert sorted(set(dvc_stage["params"])) == sorted(stage.params)
         for name in stage.params:
-            params.value(name)  # is there
+            value = params.value(name)  # is there
+            assert not name.startswith("recipes.") or dvc_stage["values"][name] == value
         asset_deps = {tuple(parent.path) for parent in graph.get(dg.AssetKey(key)).parent_keys}
         assert asset_deps == set(stage.deps)
         code = [dep for dep in dvc_stage["deps"] if dep.startswith("cifar_pipeline/")]
@@ -73,6 +83,13 @@ def test_every_asset_is_a_stage_with_its_command_outputs_params_and_deps(both):
         assert set(dvc_stage["deps"]) - {*code, *data} == set(stage.files)
         made_by = {other for other, producer in stages.items() if any(covers(data, output) for output in producer.outputs)}
         assert made_by == asset_deps, stage.name
+
+
+def test_a_second_seed_is_the_same_recipe_but_for_it(params_file):
+    params_file.write_text(with_a_second_seed(params_file.read_text()))
+    for profile in PROFILES:
+        params = load_params(params_file).model_copy(update={"profile": profile})
+        assert params.recipe("cnn9_seed7") == params.recipe("cnn9").model_copy(update={"seed": 7})
 
 
 def test_asset_keys():

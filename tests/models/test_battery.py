@@ -206,7 +206,7 @@ def test_imagenet_weights_that_cannot_be_fetched_are_an_error(params_file, monke
         raise Exception("URL fetch failure")
 
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", unreachable)
-    with pytest.raises(PipelineError, match=r"cannot be fetched.*CIFAR_WEIGHTS_<RECIPE>"):
+    with pytest.raises(PipelineError, match=r"cannot be fetched.*CIFAR_WEIGHTS_<ARCHITECTURE>"):
         build_classifier(recipe_of(params_file, "efficientnet_b0"), MEAN)
 
 

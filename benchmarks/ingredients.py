@@ -32,9 +32,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "augmentation": {"zoom": 0.0, "color": 0.0, "horizontal_flip": 0.0, "shift_x": 0.0, "shift_y": 0.0},
     },
     "constant learning rate": {"schedule": {"name": "constant"}},
+    "one rate for all, 1e-3": {"optimizer": {"learning_rate": 1e-3, "part_rates": {}}},
     "BatchNorm trained": {"freeze_batch_norm": False},
+    "first blocks trained": {"freeze_blocks": 0},
     "without label smoothing": {"label_smoothing": 0.0},
-    "head at ten times the rate": {"optimizer": {"part_rates": {"head": 10.0}}},
 }
 
 

@@ -22,14 +22,15 @@ PICTURES = {
     "cost": "Top-1 test accuracy against minutes of training and against parameters, with intervals; the table has the figures",
     "curves": "Validation accuracy of every model against epochs and against minutes of training",
 }
+ACCURACIES = {
+    "top-1, % (95 % interval)": "top1",
+    "top-5": "top5",
+    "superclass": "coarse_top1",
+    "without duplicates": "no_duplicates_top1",
+}
 COLUMNS = (
     "model",
-    "top1",
-    "top1_low",
-    "top1_high",
-    "top5",
-    "coarse_top1",
-    "no_duplicates_top1",
+    *(f"{key}{end}" for key in ACCURACIES.values() for end in ("", "_low", "_high")),
     "nll",
     "ece15",
     "ece15_scaled",
@@ -115,10 +116,11 @@ def _one_entry_a_recipe(board: pd.DataFrame) -> pd.DataFrame:
 
     The interval is then from the lowest of theirs to the highest; `top1_spread` is the standard deviation between seeds.
     """
+    lows, highs = ([name for name in map(str, board.columns) if name.endswith(end)] for end in ("_low", "_high"))
     entries = []
     for _, group in board.groupby("recipe", sort=False):
         entry = group.iloc[0].to_dict() | group.select_dtypes("number").mean().to_dict()
-        entry |= {"top1_low": group["top1_low"].min(), "top1_high": group["top1_high"].max()}
+        entry |= group[lows].min().to_dict() | group[highs].max().to_dict()
         entry |= {"seeds": len(group), "top1_spread": group["top1"].std() if len(group) > 1 else np.nan}
         entry |= {"n": int(group["n"].iloc[0]), "parameters": int(group["parameters"].iloc[0])}
         entries.append(entry)
@@ -127,16 +129,12 @@ def _one_entry_a_recipe(board: pd.DataFrame) -> pd.DataFrame:
 
 def _readable(board: pd.DataFrame) -> pd.DataFrame:
     """The leaderboard as people read it: percent with intervals, minutes, thousands."""
-    percent = "{:.2%}".format
     rows: Any = board.to_dict("records")
     return pd.DataFrame(
         {
             "model": board["model"],
-            "top-1 (95 % interval)": ["{top1:.2%} ({top1_low:.2%} to {top1_high:.2%})".format(**row) for row in rows],
+            **{heading: [_accuracy(row, key) for row in rows] for heading, key in ACCURACIES.items()},
             "seeds": ["{seeds} (± {top1_spread:.2%})".format(**row) if row["seeds"] > 1 else "1" for row in rows],
-            "top-5": board["top5"].map(percent),
-            "superclass": board["coarse_top1"].map(percent),
-            "without duplicates": board["no_duplicates_top1"].map(percent),
             "loss": board["nll"],
             "ECE, scaled": ["{ece15:.3f}, {ece15_scaled:.3f}".format(**row) for row in rows],
             "parameters": board["parameters"].map("{:,}".format),
@@ -144,6 +142,11 @@ def _readable(board: pd.DataFrame) -> pd.DataFrame:
             "started from": board["weights"],
         }
     )
+
+
+def _accuracy(row: dict[str, Any], key: str) -> str:
+    value, low, high = (100 * row[key + end] for end in ("", "_low", "_high"))
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _readable_pairs(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -35,7 +35,7 @@ from cifar_pipeline.evaluation.metrics import (
     per_class,
 )
 from cifar_pipeline.evaluation.pages import encoded, render, starting_point, table_html
-from cifar_pipeline.evaluation.subsets import NO_DUPLICATES, read_subsets
+from cifar_pipeline.evaluation.subsets import NO_DUPLICATES, SUMMARY, read_subsets
 
 EXAMPLES, MISTAKES, WORST, CONFUSED = 24, 12, 5, 20
 PAGE, CARD, METRICS, HISTORY, CONFUSIONS, TABLES, PLOTS = (
@@ -190,6 +190,7 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, float]:
             confused=table_html(evaluation.tables["most_confused"].reset_index()),
             superclasses=table_html(_rounded(evaluation.superclasses)),
             classes=table_html(_rounded(evaluation.classes)),
+            likes=read_json(inputs.subsets / SUMMARY),
             raw_provenance=json.dumps(provenance, indent=2),
         )
         (new / PAGE).write_text(page)

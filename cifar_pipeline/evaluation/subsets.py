@@ -40,9 +40,9 @@ def write_subsets(table: Path, lists: Mapping[str, str], folder: Path) -> dict[s
     rows, identical = duplicates["row_id"].to_numpy(), duplicates["identical"].to_numpy(zero_copy_only=False)
     summary = {
         "test_images": len(test_rows),
-        "with_a_like_in_training": len(np.unique(rows[in_training])),
+        "like_a_training_image": len(np.unique(rows[in_training])),
         "identical_to_a_training_image": len(np.unique(rows[in_training & identical])),
-        "with_a_like_before_them_in_test": len(np.unique(rows[~in_training])),
+        "like_an_earlier_test_image": len(np.unique(rows[~in_training])),
         **{f"in_{name}": int(np.sum(member)) for name, member in columns.items() if name != "row_id"},
     }
     with replacing_folder(folder) as new:

@@ -1,0 +1,50 @@
+"""Time and memory of finding near-duplicates of all test images among all images, and how many there are.
+
+python -m benchmarks.duplicates > benchmarks/results/duplicates.md
+"""
+
+import argparse
+import resource
+import time
+
+import numpy as np
+
+from benchmarks.environment import describe, spread
+from cifar_pipeline.dataset.table import read_table
+from cifar_pipeline.evaluation.duplicates import SIMILAR, find_duplicates, unique_test_rows
+from cifar_pipeline.paths import Workspace
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-n", type=int, default=3)
+    arguments = parser.parse_args()
+    table = read_table(Workspace.current().table)
+    seconds = []
+    for _ in range(arguments.n):
+        start = time.perf_counter()
+        found = find_duplicates(table)
+        seconds.append(time.perf_counter() - start)
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    pairs = found.to_pandas()
+    test_rows = np.flatnonzero(np.asarray(table["upstream_split"].to_pandas() == "test"))
+    labels = table["fine_label"].to_numpy()
+    print(f"# Near-duplicates\n\n`{__doc__.splitlines()[2]}`; {describe()}.\n")
+    print(
+        f"{len(test_rows):,} test images against all {table.num_rows:,}: {spread(seconds)} s, n = {arguments.n}; peak {gigabytes:.2f} GB.\n"
+    )
+    print("| similarity | like a training image (ciFAIR: 891) | like an earlier test image (ciFAIR: 104) |\n|---|---|---|")
+    for least in (SIMILAR, 0.7, 0.8, 0.9):
+        counts = [
+            pairs[(pairs["similarity"] >= least) & (pairs["other_split"] == split)]["row_id"].nunique() for split in ("train", "test")
+        ]
+        print(f"| {least} or more | {counts[0]} | {counts[1]} |")
+    other_label = (labels[pairs["row_id"]] != labels[pairs["other_row_id"]]).sum()
+    print(
+        f"\n{len(pairs):,} pairs, {int(pairs['identical'].sum())} identical, {int(pairs['mirrored'].sum())} mirrored, {other_label} under"
+    )
+    print(f"different labels. {int(unique_test_rows(found, test_rows).sum()):,} test images have no like in training or before them.")
+
+
+if __name__ == "__main__":
+    main()

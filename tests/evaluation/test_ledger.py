@@ -19,6 +19,7 @@ from cifar_pipeline.evaluation.ledger import (
     write_ledger,
 )
 from cifar_pipeline.params import load_params
+from cifar_pipeline.paths import Workspace
 from tests.evaluation.test_report import PROVENANCE
 from tests.workspaces import CHECKOUT
 
@@ -119,6 +120,23 @@ def test_its_page_needs_nothing_else(tmp_path):
     page = (tmp_path / "ledger" / "index.html").read_text()
     assert "://" not in page
     assert "0123456789" in page
+
+
+def test_recording_adds_what_data_holds_once(params_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFAR_ROOT", str(tmp_path))
+    failed = CliRunner().invoke(main, ["ledger", "--record"])
+    assert (failed.exit_code, "materialize the report of 'cnn9' first" in failed.output) == (1, True)
+    home = Workspace(tmp_path)
+    for name in load_params(params_file).models:
+        for folder in (home.report(name), home.model(name)):
+            folder.mkdir(parents=True)
+        provenance = PROVENANCE | {"generated": False, "profile": "laptop"}
+        (home.model(name) / "provenance.json").write_text(json.dumps(provenance))
+        (home.report(name) / "metrics.json").write_text(json.dumps(run().metrics | {"n": 10_000}))
+    for _ in range(2):
+        printed = CliRunner().invoke(main, ["ledger", "--record"]).output
+        assert [found.recipe for found in load_runs(home.recorded_runs)] == ["cnn9", "efficientnet_b0"]
+    assert "59.00%, 58.00% to 60.00% (`laptop`, from random weights, n 10,000, run 456)" in printed
 
 
 def test_the_readme_shows_what_the_command_prints():

@@ -1,0 +1,63 @@
+"""What the models that data/ holds reached under the active profile, and how each training went.
+
+python -m benchmarks.profile > benchmarks/results/laptop.md
+"""
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from cifar_pipeline.params import load_params
+from cifar_pipeline.paths import Workspace
+
+ACCURACIES = ("top1", "top1_low", "top1_high", "top5", "coarse_top1", "no_duplicates_top1")
+
+
+def accuracy_row(name: str, metrics: dict[str, Any], origin: dict[str, Any]) -> str:
+    top1, low, high, top5, coarse, unique = (100 * metrics[key] for key in ACCURACIES)
+    cells = (
+        f"`{name}`",
+        origin["weights"]["name"],
+        f"{top1:.2f} ({low:.2f} to {high:.2f})",
+        f"{top5:.2f}",
+        f"{coarse:.2f}",
+        f"{unique:.2f}",
+        f"{metrics['ece15']:.3f}, {metrics['ece15_scaled']:.3f}",
+        f"{origin['training_s'] / 60:.1f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def epoch_row(epoch: dict[str, Any]) -> str:
+    return (
+        f"| {epoch['epoch']} | {epoch['image_size']} | {epoch['images_per_s']:.0f} | {100 * epoch['accuracy']:.1f} | "
+        f"{100 * epoch['val_accuracy']:.1f} | {epoch['seconds'] / 60:.1f} |"
+    )
+
+
+def main() -> None:
+    home = Workspace.current()
+    params = load_params(home.params)
+    reports = {name: json.loads((home.report(name) / "metrics.json").read_text()) for name in params.models}
+    origins = {name: json.loads((home.model(name) / "provenance.json").read_text()) for name in params.models}
+    models = " ".join(f"--model {name}" for name in params.models)
+    print(f"# The profile `{params.profile}`\n\n`cifar run --profile {params.profile} {models}`, with `CIFAR_ARCHIVE`,")
+    print("`CIFAR_ARCHIVE_SHA256` and `CIFAR_WEIGHTS_...` set; printed by `python -m benchmarks.profile`. One training a model.\n")
+    print("| model | started from | top-1, % (95 % interval) | top-5 | superclass | without duplicates | ECE, scaled | training, min |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, metrics in reports.items():
+        print(accuracy_row(name, metrics, origins[name]))
+    for name, origin in origins.items():
+        versions = ", ".join(f"{library} {version}" for library, version in origin["versions"].items())
+        print(f"\n## `{name}`\n")
+        print(f"{origin['train_images']:,} training images, n = {reports[name]['n']:,} test images, seed {origin['recipe']['seed']};")
+        print(f"{origin['hardware']}; {versions}; code {origin['code_revision']}.")
+        print(f"Validation: n = {origin['validation_images']:,}. Training accuracy is of augmented images, mixed where the recipe mixes.\n")
+        print("| epoch | pixels | images/s | training, % | validation, % | minutes |\n|---|---|---|---|---|---|")
+        for epoch in pd.read_csv(home.model(name) / "history.csv").to_dict("records"):
+            print(epoch_row(epoch))
+
+
+if __name__ == "__main__":
+    main()

@@ -11,11 +11,13 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from cifar_pipeline.errors import PipelineError
 
 LIBRARIES = ("keras", "tensorflow-cpu", "tensorflow", "numpy", "pandas", "pyarrow", "scikit-learn", "albumentations")
 
@@ -49,6 +51,22 @@ def write_json(path: Path, content: Any) -> None:
     """Write `content` with sorted keys, so that the same content gives the same bytes."""
     with replacing_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def read_json(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
+    """The content of an artefact's JSON file.
+
+    Raises: PipelineError when it is missing, damaged, or lacks one of `keys`, as files of an older release do.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise PipelineError(f"{path} is missing; materialize its asset first (`make run`, or `dvc pull`)") from None
+    except ValueError as error:
+        raise PipelineError(f"{path} is damaged ({error}); materialize its asset again") from None
+    if missing := sorted(set(keys) - set(content)):
+        raise PipelineError(f"{path} has no {', '.join(missing)}: an older release wrote it; materialize its asset again")
+    return content
 
 
 def file_digest(path: Path, algorithm: str) -> str:

@@ -1,6 +1,5 @@
 """`cifar`: the newcomer's door. Everything it does is a Dagster job that can be run without it."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,10 +9,17 @@ from typing import Any
 
 import click
 
+from cifar_pipeline.artifacts import read_json
 from cifar_pipeline.dataset.archive import source_reachable
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.params import PROFILES, Params, load_params, select_models, select_profile
 from cifar_pipeline.paths import Workspace
+
+SHOWN = (
+    *("top1", "top1_low", "top1_high", "top5", "coarse_top1", "n", "no_duplicates_top1", "no_duplicates_n", "nll", "ece15", "ece15_scaled"),
+    "temperature",
+)
+"""The figures of a report that commands print."""
 
 
 @click.group()
@@ -85,7 +91,7 @@ def ledger(recording: bool) -> None:
         runs = claims.load_runs(home.recorded_runs)
         if recording:
             models = load_params(home.params).models
-            found = [claims.run_of(name, home.report(name), home.model(name)) for name in models]
+            found = [claims.run_of(name, home.report(name)) for name in models]
             runs = claims.merge(runs, [run for run in found if run])
             claims.record(home.recorded_runs, runs)
     except PipelineError as error:
@@ -136,8 +142,7 @@ def _metrics(home: Workspace, model: str) -> dict[str, Any]:
     path = home.report(model) / "metrics.json"
     if not path.is_file():
         raise PipelineError(f"there is no report of '{model}' yet ({path}); make it with `cifar run --model {model}`, or `dvc pull`")
-    metrics: dict[str, Any] = json.loads(path.read_text())
-    return metrics
+    return read_json(path, SHOWN)
 
 
 def _line(home: Workspace, model: str, metrics: dict[str, Any]) -> str:

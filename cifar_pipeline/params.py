@@ -9,10 +9,10 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from cifar_pipeline.artifacts import replacing_file
 from cifar_pipeline.errors import PipelineError
@@ -43,10 +43,23 @@ class SplitSettings(Settings):
     seed: int
 
 
+class PublishedList(Settings):
+    """A file of upstream's indices of test images."""
+
+    path: str
+    sha256: str = Field(description="of the file, so that another one does not pass for it")
+
+
 class SubsetSettings(Settings):
     """Test images to leave out of a second accuracy, besides near-duplicates."""
 
-    lists: dict[Annotated[str, Field(pattern="^[a-z0-9_]+$")], str] = Field({}, description="published lists, name to path")
+    lists: dict[Annotated[str, Field(pattern="^[a-z0-9_]+$")], PublishedList] = Field({})
+
+    @model_validator(mode="after")
+    def _leaves_the_built_in_subset_alone(self) -> Self:
+        if "duplicates" in self.lists:
+            raise ValueError("`duplicates` is the subset that is found without a list; give the list another name, such as `cifair`")
+        return self
 
 
 class ProfileSettings(Settings):
@@ -64,7 +77,9 @@ class Params(Settings):
     profiles: dict[Profile, ProfileSettings]
     splits: SplitSettings
     test_subsets: SubsetSettings
-    floors: dict[Profile, dict[str, Fraction]] = Field(description="the top-1 test accuracy a model must reach, by profile and recipe")
+    floors: dict[Profile, dict[str, Fraction]] = Field(
+        description="the top-1 test accuracy that a model must reach, by profile and recipe; `default` for the others"
+    )
     recipes: dict[str, dict[Profile, dict[str, Any]]]
 
     def source(self) -> Source:
@@ -93,9 +108,10 @@ class Params(Settings):
         local = os.environ.get(f"CIFAR_WEIGHTS_{recipe.architecture.name.upper()}")
         return recipe.model_copy(update={"weights": local}) if local and recipe.weights == "imagenet" else recipe
 
-    def floor(self, name: str) -> float | None:
+    def floor(self, name: str) -> float:
         """The top-1 test accuracy that recipe `name` must reach under the active profile."""
-        return self.floors[self.profile].get(name)
+        floors = self.floors[self.profile]
+        return floors.get(name, floors["default"])
 
     def value(self, key: str) -> Any:
         """The value at a dotted key of params.yaml, in JSON's terms, as DVC records it."""
@@ -121,10 +137,11 @@ def load_params(path: Path) -> Params:
     params = _validated(Params, content, path.name)
     for name in params.models:
         params.recipe(name)
-    if missing := sorted(set(PROFILES) - set(params.floors)):
-        raise PipelineError(f"{path.name}: floors has no {missing}; write an empty mapping ({{}}) for none")
+    for profile in PROFILES:
+        if "default" not in params.floors.get(profile, {}):
+            raise PipelineError(f"{path.name}: floors.{profile}.default is missing; write 0.0 for no floor")
     for name in {name for floors in params.floors.values() for name in floors}:
-        if name not in params.recipes:
+        if name not in {"default", *params.recipes}:
             raise PipelineError(f"{path.name}: floors names the recipe '{name}'{_nearest(name, params.recipes)}, which there is not")
     for profile in PROFILES:
         other = params.model_copy(update={"profile": profile})

@@ -119,7 +119,7 @@ def build_data_assets(stages: Mapping[tuple[str, ...], Stage], params: Params) -
         from cifar_pipeline.evaluation.subsets import SHEET, write_subsets
 
         with pipeline.step(context) as (home, active):
-            counts = write_subsets(home.table, active.test_subsets.lists, home.test_subsets)
+            counts = write_subsets(home.table, active.test_subsets.lists, home.root, home.test_subsets)
         return finished(subsets_stage, metadata={**counts, "contact_sheet": inline(home.test_subsets / SHEET)})
 
     return [archive, table, splits, test_subsets]

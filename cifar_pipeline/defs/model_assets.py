@@ -118,9 +118,7 @@ def _leaderboard(stage: Stage, params: Params) -> dg.AssetsDefinition:
         from cifar_pipeline.evaluation.leaderboard import PICTURES, Entry, write_leaderboard
 
         with pipeline.step(context) as (home, active):
-            entries = {
-                name: Entry(home.report(name), home.model(name), home.predictions(name), active.floor(name)) for name in active.models
-            }
+            entries = {name: Entry(home.report(name), home.predictions(name), active.floor(name)) for name in active.models}
             board = write_leaderboard(entries, home.leaderboard)
         best = {"best_model": str(board["model"].iloc[0]), "best_top1": float(board["top1"].iloc[0])}
         pictures = {name: inline(home.leaderboard / f"{name}.png") for name in PICTURES}
@@ -140,7 +138,7 @@ def _ledger(stage: Stage, params: Params) -> dg.AssetsDefinition:
         from cifar_pipeline.evaluation import ledger as claims
 
         with pipeline.step(context) as (home, active):
-            found = [claims.run_of(name, home.report(name), home.model(name)) for name in active.models]
+            found = [claims.run_of(name, home.report(name)) for name in active.models]
             runs = claims.merge(claims.load_runs(home.recorded_runs), [run for run in found if run])
             verdicts = claims.write_ledger(runs, home.ledger)
         return finished(stage, metadata={**verdicts, "ledger": dg.MetadataValue.md(claims.markdown(claims.ledger(runs)))})

@@ -100,7 +100,9 @@ def code_version(stage: Stage, params: Params) -> str:
         for path in stage.code
         for file in ([package / path] if path.endswith(".py") else sorted((package / path).rglob("*")))
         if file.suffix in {".py", ".j2", ".yaml"}
-    } | {file: (package / file).read_text() for file in stage.files}
+    }
+    home = Workspace.current()
+    sources |= {file: (home.root / file).read_text() for file in stage.files if (home.root / file).is_file()}
     return _digest({"settings": {key: params.value(key) for key in stage.params}, "sources": sources})
 
 

@@ -9,8 +9,9 @@ from cifar_pipeline.params import Params
 from cifar_pipeline.paths import Workspace
 
 EVALUATION = ("cifar_pipeline/evaluation",)
-SUBSETS = tuple(f"cifar_pipeline/evaluation/{name}.py" for name in ("duplicates", "subsets"))
-REPORT_PARTS = ("index.html", "README.md", "metrics.json", "history.csv", "confusions.csv", "tables", "plots")
+SUBSETS = tuple(f"cifar_pipeline/evaluation/{name}.py" for name in ("duplicates", "plots", "subsets"))
+PREDICTIONS = ("cifar_pipeline/evaluation/predictions.py", "cifar_pipeline/inputs")
+REPORT_PARTS = ("index.html", "README.md", "metrics.json", "provenance.json", "history.csv", "confusions.csv", "tables", "plots")
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ def build_stages(params: Params) -> dict[tuple[str, ...], Stage]:
         Stage(("splits",), (("table",),), (path(home.splits),), ("splits",), ("cifar_pipeline/dataset",)),
         Stage(("test_subsets",), (("table",),), (path(home.test_subsets),), ("test_subsets",), SUBSETS),
     ]
-    everything: list[tuple[str, ...]] = []
-    runs: list[tuple[str, ...]] = []
+    reports: list[tuple[str, ...]] = []
+    scored: list[tuple[str, ...]] = []
     floors = (f"floors.{profile}",)
     for name in params.models:
         recipe = tuple(f"recipes.{name}.{part}" for part in dict.fromkeys(("seed", profile)))
@@ -61,14 +62,14 @@ def build_stages(params: Params) -> dict[tuple[str, ...], Stage]:
         training = tuple(f"cifar_pipeline/{part}" for part in ("dataset/splits.py", "inputs", "models", "recipes.py", "training"))
         stages += [
             Stage(model, (("table",), ("splits",)), (path(home.model(name)),), recipe, training),
-            Stage(predictions, (model, ("table",), ("splits",)), (path(home.predictions(name)),), (), ("cifar_pipeline/inputs",)),
+            Stage(predictions, (model, ("table",), ("splits",)), (path(home.predictions(name)),), (), PREDICTIONS),
             Stage(report, (predictions, model, ("table",), ("test_subsets",)), _report_parts(path(home.report(name))), floors, EVALUATION),
         ]
-        everything += [report, model, predictions]
-        runs += [report, model]
+        reports += [report]
+        scored += [report, predictions]
     stages += [
-        Stage(("leaderboard",), tuple(everything), (path(home.leaderboard),), floors, EVALUATION),
-        Stage(("ledger",), tuple(runs), (path(home.ledger),), (), EVALUATION, (path(home.recorded_runs),)),
+        Stage(("leaderboard",), tuple(scored), (path(home.leaderboard),), (*floors, "models"), EVALUATION),
+        Stage(("ledger",), tuple(reports), (path(home.ledger),), ("models",), EVALUATION, (path(home.recorded_runs),)),
     ]
     return {stage.key: stage for stage in stages}
 

@@ -105,7 +105,7 @@ def _details(images: np.ndarray) -> np.ndarray:
         detail = image.astype(np.float32)
         detail -= cv2.GaussianBlur(detail, (0, 0), 1.5)
         contrast = np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), 4)) + 4
-        details[index] = np.clip(128 + 40 * detail / contrast, 0, 255)
+        details[index] = np.rint(np.clip(128 + 40 * detail / contrast, 0, 255))
     return details
 
 
@@ -123,7 +123,8 @@ def _similarity(image: np.ndarray, other: np.ndarray, flip: bool) -> float:
     if flip:
         middle = np.ascontiguousarray(middle[:, ::-1])
     correlations = cv2.matchTemplate(other, middle, cv2.TM_CCOEFF_NORMED)
-    return float(min(correlations.max(), 1.0))  # where nothing varies, OpenCV gives infinity or 1
+    # Rounded, because the last digits differ between machines; where nothing varies, OpenCV gives infinity or 1.
+    return round(float(min(correlations.max(), 1.0)), 4)
 
 
 def _identical(images: np.ndarray, is_test: np.ndarray) -> list[tuple[int, int]]:

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cifar_pipeline.artifacts import replacing_folder
+from cifar_pipeline.artifacts import read_json, replacing_folder
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation import plots
 from cifar_pipeline.evaluation.comparison import compare_all
-from cifar_pipeline.evaluation.metrics import Predictions
+from cifar_pipeline.evaluation.metrics import Predictions, wilson
 from cifar_pipeline.evaluation.pages import encoded, render, starting_point, table_html
-from cifar_pipeline.evaluation.report import HISTORY, METRICS, check_floor, read_json
+from cifar_pipeline.evaluation.report import HISTORY, METRICS, PROVENANCE, PROVENANCE_KEYS, check_floor
+from cifar_pipeline.evaluation.subsets import NO_DUPLICATES
 
 PICTURES = {
     "accuracy": "Bars of each model's top-1 test accuracy with its 95 % interval; the table has the figures",
@@ -26,8 +27,14 @@ ACCURACIES = {
     "top-1, % (95 % interval)": "top1",
     "top-5": "top5",
     "superclass": "coarse_top1",
-    "without duplicates": "no_duplicates_top1",
+    "without duplicates": f"{NO_DUPLICATES}_top1",
 }
+SUBSET_SIZES = {f"{NO_DUPLICATES}_top1": f"{NO_DUPLICATES}_n"}
+METRIC_KEYS = (
+    *(f"{key}{end}" for key in ACCURACIES.values() for end in ("", "_low", "_high")),
+    *SUBSET_SIZES.values(),
+    *("n", "nll", "ece15", "ece15_scaled"),
+)
 COLUMNS = (
     "model",
     *(f"{key}{end}" for key in ACCURACIES.values() for end in ("", "_low", "_high")),
@@ -49,33 +56,36 @@ class Entry:
     """Where the artefacts of one model are, and the accuracy it must reach."""
 
     report: Path
-    model: Path
     predictions: Path
-    floor: float | None
+    floor: float
 
 
 def write_leaderboard(entries: Mapping[str, Entry], folder: Path) -> pd.DataFrame:
     """Write `leaderboard.csv`, `pairs.csv`, pictures and a page over all models into `folder`; best top-1 accuracy first.
 
-    Raises: PipelineError when an artefact is missing, a model is below its floor, or they are not of one profile and one test split.
+    Raises: PipelineError when an artefact is missing or does not belong to the others, or a model is below its floor.
     """
-    rows, histories, correct = [], {}, {}
+    rows, histories, predictions = [], {}, {}
     for name, entry in entries.items():
-        metrics, provenance = read_json(entry.report / METRICS), read_json(entry.model / "provenance.json")
-        if not check_floor(metrics, entry.floor).passed:
-            raise PipelineError(
-                f"'{name}' is refused: its top-1 accuracy of {metrics['top1']:.2%} is below the floor of {entry.floor:.2%} that "
-                f"params.yaml sets for the profile '{provenance['profile']}'; train it again, or take it from `models`"
-            )
-        rows.append(_row(name, metrics, provenance))
+        metrics = read_json(entry.report / METRICS, METRIC_KEYS)
+        rows.append(_row(name, metrics, read_json(entry.report / PROVENANCE, PROVENANCE_KEYS)))
         histories[name] = pd.read_csv(entry.report / HISTORY)
-        predicted = Predictions.read(entry.predictions)
-        correct[name] = predicted.predicted == predicted.true
+        predictions[name] = Predictions.read(entry.predictions)
     board = pd.DataFrame(rows)
     for key in ("profile", "archive_sha256", "n"):
         if board[key].nunique() > 1:
             different = dict(zip(board["model"], board[key], strict=True))
             raise PipelineError(f"the reports differ in {key}: {different}; materialize all of them under one profile")
+    for row in rows:
+        entry = entries[row["model"]]
+        if not check_floor(row, entry.floor).passed:
+            raise PipelineError(
+                f"'{row['model']}' is refused: its top-1 accuracy of {row['top1']:.2%} is below the floor of {entry.floor:.2%} that "
+                f"params.yaml sets for the profile '{row['profile']}'; train it again, or take it from `models`"
+            )
+        if predictions[row["model"]].model_sha256 != row["model_sha256"]:
+            raise PipelineError(f"{entry.report} is not the report on {entry.predictions}; materialize it again")
+    correct = {name: predicted.predicted == predicted.true for name, predicted in predictions.items()}
     # Several seeds share a line only for the reader; pairs are compared image by image, so model by model.
     shown = _one_entry_a_recipe(board).sort_values("top1", ascending=False, ignore_index=True)
     order = list(board.sort_values("top1", ascending=False)["model"])
@@ -94,6 +104,7 @@ def write_leaderboard(entries: Mapping[str, Entry], folder: Path) -> pd.DataFram
             pictures={name: (alternative, encoded(new / f"{name}.png")) for name, alternative in PICTURES.items()},
             table=table_html(_readable(shown)),
             pairs=table_html(_readable_pairs(pairs)) if len(pairs) else "",
+            pairs_count=len(pairs),
             models=order,
         )
         (new / "index.html").write_text(page)
@@ -104,7 +115,7 @@ def _row(name: str, metrics: dict[str, float], provenance: dict[str, Any]) -> di
     recipe = {key: value for key, value in provenance["recipe"].items() if key != "seed"}
     return {
         **metrics,
-        **{key: provenance[key] for key in ("profile", "parameters", "training_s", "generated", "archive_sha256")},
+        **{key: provenance[key] for key in ("profile", "parameters", "training_s", "generated", "archive_sha256", "model_sha256")},
         "model": name,
         "weights": starting_point(provenance["weights"]["name"]),
         "recipe": json.dumps([recipe, provenance["weights"]], sort_keys=True),
@@ -114,13 +125,14 @@ def _row(name: str, metrics: dict[str, float], provenance: dict[str, Any]) -> di
 def _one_entry_a_recipe(board: pd.DataFrame) -> pd.DataFrame:
     """Models that differ in nothing but the seed become one row of means, named after the first of them.
 
-    The interval is then from the lowest of theirs to the highest; `top1_spread` is the standard deviation between seeds.
+    The intervals are of the mean accuracies over test images like these; `top1_spread` is the standard deviation between seeds.
     """
-    lows, highs = ([name for name in map(str, board.columns) if name.endswith(end)] for end in ("_low", "_high"))
     entries = []
     for _, group in board.groupby("recipe", sort=False):
-        entry = group.iloc[0].to_dict() | group.select_dtypes("number").mean().to_dict()
-        entry |= group[lows].min().to_dict() | group[highs].max().to_dict()
+        entry: dict[Any, Any] = group.iloc[0].to_dict() | group.select_dtypes("number").mean().to_dict()
+        for key in ACCURACIES.values():
+            n = int(group[SUBSET_SIZES.get(key, "n")].iloc[0])
+            entry[f"{key}_low"], entry[f"{key}_high"] = wilson(round(entry[key] * n), n)
         entry |= {"seeds": len(group), "top1_spread": group["top1"].std() if len(group) > 1 else np.nan}
         entry |= {"n": int(group["n"].iloc[0]), "parameters": int(group["parameters"].iloc[0])}
         entries.append(entry)
@@ -134,7 +146,7 @@ def _readable(board: pd.DataFrame) -> pd.DataFrame:
         {
             "model": board["model"],
             **{heading: [_accuracy(row, key) for row in rows] for heading, key in ACCURACIES.items()},
-            "seeds": ["{seeds} (± {top1_spread:.2%})".format(**row) if row["seeds"] > 1 else "1" for row in rows],
+            "seeds": ["{seeds} (deviation {top1_spread:.2%})".format(**row) if row["seeds"] > 1 else "1" for row in rows],
             "loss": board["nll"],
             "ECE, scaled": ["{ece15:.3f}, {ece15_scaled:.3f}".format(**row) for row in rows],
             "parameters": board["parameters"].map("{:,}".format),

@@ -3,7 +3,6 @@
 Runs are recorded in a file of the repository, because data/ holds one run a model, and nothing in it is in git.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,14 +11,18 @@ import pandas as pd
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from cifar_pipeline.artifacts import replacing_folder, write_json
+from cifar_pipeline.artifacts import read_json, replacing_folder, write_json
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.pages import render, starting_point, table_html
 from cifar_pipeline.recipes import Settings
 
 TEST_IMAGES = 10_000
-METRICS = ("top1", "top5", "coarse_top1", "no_duplicates_top1", "nll", "ece15", "ece15_scaled")
-KEPT = ("profile", "parameters", "training_s", "hardware", "versions", "code_revision", "finished")
+SHOWN = {"top-1": "top1", "top-5": "top5", "superclass": "coarse_top1", "without duplicates": "no_duplicates_top1"}
+INTERVALS = (*SHOWN.values(), "nll")
+KEPT = (
+    *("profile", "parameters", "trainable_parameters", "training_s", "archive_sha256", "hardware", "versions", "code_revision", "finished"),
+)
+METRIC_NAMES = {"top1": "top-1", "nll": "loss", "parameters": "parameters", "trainable_parameters": "trainable parameters"}
 HEADINGS = ("claim", "system", "metric", "claimed", "what its own code shows", "verdict", "re-run with its settings", "other settings")
 
 
@@ -32,9 +35,13 @@ class Claim(Settings):
     """ours of that system; None where there is none yet"""
     weights: str | None = None
     """that it started from"""
-    metric: Literal["top1", "nll", "parameters"]
-    value: float | None
+    metric: Literal["top1", "nll", "parameters", "trainable_parameters"]
+    value: float | None = None
+    """as the report's text has it; where that is silent, nothing is claimed"""
+    output: float | None = None
+    """as a stored output of its notebook has it; judged where the text is silent"""
     evidence: str
+    """what its own code and outputs show"""
 
 
 class Run(Settings):
@@ -47,9 +54,11 @@ class Run(Settings):
     weights: str
     n: int
     parameters: int
+    trainable_parameters: int
     training_s: float
     metrics: dict[str, float]
-    """with `_low` and `_high` for what has an interval"""
+    """each with `_low` and `_high`"""
+    archive_sha256: str
     hardware: str
     versions: dict[str, str]
     code_revision: str
@@ -74,20 +83,17 @@ def load_runs(path: Path) -> list[Run]:
         raise PipelineError(f"{path} is damaged ({error.error_count()} errors); restore it with `git checkout`") from None
 
 
-def run_of(recipe: str, report: Path, model: Path) -> Run | None:
-    """The run that `report` and `model` hold; None for one on generated images, which says nothing of any claim.
+def run_of(recipe: str, report: Path) -> Run | None:
+    """The run that `report` is on; None for one on generated images, which says nothing of any claim.
 
-    Raises: PipelineError when either is missing.
+    Raises: PipelineError when the report is missing or of an older release.
     """
-    try:
-        metrics = json.loads((report / "metrics.json").read_text())
-        provenance = json.loads((model / "provenance.json").read_text())
-    except FileNotFoundError as error:
-        raise PipelineError(f"{error.filename} is missing; materialize the report of '{recipe}' first") from None
+    metrics = read_json(report / "metrics.json", ("n", *(f"{name}{end}" for name in INTERVALS for end in ("", "_low", "_high"))))
+    provenance = read_json(report / "provenance.json", (*KEPT, "generated", "run", "recipe", "weights"))
     if provenance["generated"]:
         return None
-    kept = {key: metrics[key] for name in METRICS for key in (name, f"{name}_low", f"{name}_high") if key in metrics}
-    content = {key: provenance[key] for key in KEPT if key in provenance}
+    kept = {f"{name}{end}": metrics[f"{name}{end}"] for name in INTERVALS for end in ("", "_low", "_high")}
+    content = {key: provenance[key] for key in KEPT}
     return Run.model_validate(
         {
             **content,
@@ -113,26 +119,26 @@ def record(path: Path, runs: Sequence[Run]) -> None:
 
 
 def judge(claim: Claim, runs: Sequence[Run]) -> dict[str, str]:
-    """The ledger's row of `claim`, by the rule that stands in claims.yaml; of several re-runs the last one counts."""
-    own = [run for run in runs if run.recipe == claim.recipe and run.n == TEST_IMAGES]
-    reruns = sorted((run for run in own if run.profile == "seed" and run.weights == claim.weights), key=lambda run: run.finished)
-    others = sorted((run for run in own if run not in reruns), key=lambda run: run.metrics["top1"])
-    verdict = "not yet run"
-    if claim.value is None:
+    """The ledger's row of `claim`, by the rule that stands in claims.yaml."""
+    own = sorted((run for run in runs if run.recipe == claim.recipe and run.n == TEST_IMAGES), key=lambda run: run.finished)
+    reruns = [run for run in own if run.profile == "seed" and run.weights == claim.weights]
+    others = [run for run in own if run not in reruns]
+    figure = claim.output if claim.value is None else claim.value
+    if figure is None:
         verdict = "nothing to reproduce"
-    elif reruns and claim.metric == "parameters":
-        verdict = "reproduced" if reruns[-1].parameters == claim.value else "not reproduced"
-    elif reruns:
-        low, high = (reruns[-1].metrics[f"{claim.metric}_{end}"] for end in ("low", "high"))
-        verdict = "reproduced" if low <= claim.value <= high else "not reproduced"
+    elif not reruns:
+        verdict = "not yet run"
+    else:
+        low, high = _bounds(claim.metric, reruns[0])
+        verdict = "reproduced" if low <= figure <= high else "not reproduced"
     cells = (
         claim.system,
         claim.what,
-        {"top1": "top-1", "nll": "loss", "parameters": "parameters"}[claim.metric],
+        METRIC_NAMES[claim.metric],
         "–" if claim.value is None else _figure(claim.metric, claim.value),
-        claim.evidence,
+        claim.evidence if claim.output is None else f"{_figure(claim.metric, claim.output)}; {claim.evidence}".removesuffix("; "),
         verdict,
-        _measured(claim.metric, reruns[-1]) if reruns else "–",
+        _measured(claim.metric, reruns[0]) if reruns else "–",
         _measured(claim.metric, others[-1]) if others else "–",
     )
     return dict(zip(HEADINGS, cells, strict=True))
@@ -166,26 +172,35 @@ def write_ledger(runs: Sequence[Run], folder: Path) -> dict[str, int]:
     return {str(verdict): int(count) for verdict, count in rows["verdict"].value_counts().items()}
 
 
+def _bounds(metric: str, run: Run) -> tuple[float, float]:
+    if metric in ("parameters", "trainable_parameters"):
+        return getattr(run, metric), getattr(run, metric)
+    return run.metrics[f"{metric}_low"], run.metrics[f"{metric}_high"]
+
+
 def _figure(metric: str, value: float) -> str:
-    return {"top1": f"{value:.2%}", "nll": f"{value:.3f}", "parameters": f"{value:,.0f}"}[metric]
+    return {"top1": f"{value:.2%}", "nll": f"{value:.3f}"}.get(metric, f"{value:,.0f}")
 
 
 def _measured(metric: str, run: Run) -> str:
     where = f"`{run.profile}`, from {starting_point(run.weights)}, n {run.n:,}, run {run.run_id[:8]}"
-    if metric == "parameters":
-        return f"{run.parameters:,} ({where})"
-    value, low, high = (_figure(metric, run.metrics[key]) for key in (metric, f"{metric}_low", f"{metric}_high"))
-    return f"{value}, {low} to {high} ({where})"
+    low, high = (_figure(metric, bound) for bound in _bounds(metric, run))
+    if low == high:
+        return f"{low} ({where})"
+    return f"{_figure(metric, run.metrics[metric])}, {low} to {high} ({where})"
 
 
 def _described(runs: Sequence[Run]) -> pd.DataFrame:
+    def _interval(metrics: dict[str, float], key: str) -> str:
+        return f"{metrics[key]:.2%}, {metrics[f'{key}_low']:.2%} to {metrics[f'{key}_high']:.2%}"
+
     def row(run: Run) -> dict[str, Any]:
         return {
             "recipe": run.recipe,
             "profile": run.profile,
             "seed": run.seed,
             "started from": starting_point(run.weights),
-            "top-1": _measured("top1", run).split(" (")[0],
+            **{name: _interval(run.metrics, key) for name, key in SHOWN.items()},
             "training, min": f"{run.training_s / 60:.1f}",
             "run": run.run_id,
             "finished": run.finished,

@@ -40,6 +40,9 @@ class Predictions:
     """(N,) fine labels"""
     probabilities: np.ndarray
     """(N, 100)"""
+    archive_sha256: str
+    model_sha256: str
+    """of the weights that predicted"""
 
     @property
     def predicted(self) -> np.ndarray:
@@ -58,13 +61,15 @@ class Predictions:
         table = read_table(path)
         if {"row_id", "fine_label", "probabilities"} - set(table.column_names):
             raise PipelineError(f"{path} has the columns {table.column_names}, expected row_id, fine_label and probabilities")
-        flat = table["probabilities"].combine_chunks().flatten().to_numpy()
-        if len(flat) != FINE * table.num_rows:
-            raise PipelineError(f"{path} holds {len(flat) / max(table.num_rows, 1):g} probabilities a row, expected {FINE}")
-        probabilities = flat.reshape(-1, FINE)
-        if not np.isfinite(probabilities).all() or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
-            raise PipelineError(f"{path} holds rows that are not probabilities (NaN, or a sum other than 1); predict again")
-        return cls(table["row_id"].to_numpy(), table["fine_label"].to_numpy().astype(int), probabilities)
+        kind = table.schema.field("probabilities").type
+        if not pa.types.is_fixed_size_list(kind) or kind.list_size != FINE or not table.num_rows:
+            raise PipelineError(f"{path} holds {table.num_rows} rows of {kind}, expected lists of {FINE} probabilities; predict again")
+        probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(-1, FINE)
+        possible = np.isfinite(probabilities).all() and (probabilities >= 0).all()
+        if not possible or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
+            raise PipelineError(f"{path} holds rows that are not probabilities (NaN, below 0, or a sum other than 1); predict again")
+        origin = {key: (table.schema.metadata or {}).get(key.encode(), b"unknown").decode() for key in ("archive_sha256", "model_sha256")}
+        return cls(table["row_id"].to_numpy(), table["fine_label"].to_numpy().astype(int), probabilities, **origin)
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -153,7 +158,7 @@ def most_confused(counts: pd.DataFrame, pairs: int) -> pd.DataFrame:
     """The pairs of classes most often taken for each other: counts both ways and their sum."""
     matrix = counts.to_numpy()
     both = np.triu(matrix + matrix.T, 1)
-    order = np.argsort(-both, axis=None, kind="stable")[:pairs]
+    order = np.argsort(-both, axis=None, kind="stable")[: min(pairs, np.count_nonzero(both))]
     first, second = np.unravel_index(order, both.shape)
     names = np.array(counts.columns)
     columns = {
@@ -173,9 +178,9 @@ def _loss_with_interval(probabilities: np.ndarray, true: np.ndarray) -> dict[str
     return {"nll": float(losses.mean()), "nll_low": float(losses.mean() - half), "nll_high": float(losses.mean() + half)}
 
 
-def _balanced_accuracy(table: pd.DataFrame, draws: int = 10_000) -> dict[str, float]:
-    """Mean recall of the classes, with a bootstrap interval: images are drawn anew within each class, so hits are binomial."""
-    n, recall = table["n"].to_numpy(), table["recall"].to_numpy()
-    means = (np.random.default_rng(0).binomial(n, recall, (draws, len(n))) / n).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return {"balanced_accuracy": float(recall.mean()), "balanced_accuracy_low": float(low), "balanced_accuracy_high": float(high)}
+def _balanced_accuracy(table: pd.DataFrame) -> dict[str, float]:
+    """Mean recall of the classes, with Wilson's interval at its effective number of images: all of them, where classes are of one size."""
+    accuracy = float(table["recall"].mean())
+    n = round(len(table) ** 2 / (1 / table["n"]).sum())
+    low, high = wilson(round(accuracy * n), n)
+    return {"balanced_accuracy": accuracy, "balanced_accuracy_low": low, "balanced_accuracy_high": high}

@@ -21,9 +21,9 @@ def render(template: str, **content: Any) -> str:
     return _ENVIRONMENT.get_template(template).render(**content)
 
 
-def table_html(frame: pd.DataFrame, number: str = "{:.3f}") -> str:
-    """A table of `frame` without its index."""
-    return frame.to_html(index=False, border=0, float_format=number.format)
+def table_html(frame: pd.DataFrame) -> str:
+    """A table of `frame` without its index, figures to three decimals."""
+    return frame.to_html(index=False, border=0, float_format="{:.3f}".format)
 
 
 def starting_point(weights: str) -> str:

@@ -110,7 +110,8 @@ def plot_reliability(before: pd.DataFrame, after: pd.DataFrame, temperature: flo
 def plot_risk_coverage(curve: pd.DataFrame) -> Figure:
     """Error rate of the most confident images against the share that they are."""
     figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
-    axes.plot(curve["coverage"], curve["risk"], color=BLUE, drawstyle="steps-post")
+    # A step's risk is that of deciding up to its right end.
+    axes.plot([0, *curve["coverage"]], [curve["risk"].iloc[0], *curve["risk"]], color=BLUE, drawstyle="steps-pre")
     axes.set(xlabel="share of images that the model decides, most confident first", ylabel="error among them", xlim=(0, 1), ylim=(0, None))
     axes.grid(alpha=0.3)
     return figure

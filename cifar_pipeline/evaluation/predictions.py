@@ -1,4 +1,4 @@
-"""Predicted probabilities of the test split: the one place that reads it, and the one evaluation module that needs Keras."""
+"""Predicted probabilities of the test split; the one evaluation module that needs Keras."""
 
 from pathlib import Path
 
@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cifar_pipeline.artifacts import replacing_file
+from cifar_pipeline.dataset.splits import archive_of
+from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.inputs.batches import load_images
-from cifar_pipeline.training.saved import load_model
+from cifar_pipeline.training.saved import load_model, weights_digest
 
 BATCH = 250
 
@@ -17,13 +19,15 @@ BATCH = 250
 def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
     """(row_id, fine_label, probabilities[100], top5_label[5], top5_probability[5]) of every test image, in row order.
 
+    The metadata names archive and model by checksums, so that a report can tell whether the predictions are of the model at hand.
+
     Raises: PipelineError when an input is missing or they do not belong together.
     """
-    images = load_images(table, splits, "test")
-    logits = load_model(model).predict(images.pixels, batch_size=BATCH, verbose=0)
+    images, classifier = load_images(table, splits, "test"), load_model(model)
+    logits = classifier.predict(images.pixels, batch_size=BATCH, verbose=0)
     probabilities = np.asarray(keras.ops.softmax(logits), np.float32)
     top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
-    return pa.table(
+    columns = pa.table(
         {
             "row_id": pa.array(images.row_id.astype(np.int32)),
             "fine_label": pa.array(images.fine_label.astype(np.uint8)),
@@ -32,6 +36,7 @@ def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
             "top5_probability": _lists(np.take_along_axis(probabilities, top5, axis=1)),
         }
     )
+    return columns.replace_schema_metadata({"archive_sha256": archive_of(read_table(splits)), "model_sha256": weights_digest(classifier)})
 
 
 def _lists(rows: np.ndarray) -> pa.FixedSizeListArray:

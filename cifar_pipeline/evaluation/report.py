@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from cifar_pipeline.artifacts import replacing_folder, write_json
+from cifar_pipeline.artifacts import read_json, replacing_folder, write_json
 from cifar_pipeline.dataset.table import pixels, read_table
 from cifar_pipeline.dataset.validation import Check
 from cifar_pipeline.errors import PipelineError
@@ -35,19 +35,26 @@ from cifar_pipeline.evaluation.metrics import (
     per_class,
 )
 from cifar_pipeline.evaluation.pages import encoded, render, starting_point, table_html
-from cifar_pipeline.evaluation.subsets import NO_DUPLICATES, SUMMARY, read_subsets
+from cifar_pipeline.evaluation.subsets import NO_DUPLICATES, SUMMARY, SUMMARY_KEYS, read_subsets
 
 EXAMPLES, MISTAKES, WORST, CONFUSED = 24, 12, 5, 20
-PAGE, CARD, METRICS, HISTORY, CONFUSIONS, TABLES, PLOTS = (
+PAGE, CARD, METRICS, PROVENANCE, HISTORY, CONFUSIONS, TABLES, PLOTS = (
     "index.html",
     "README.md",
     "metrics.json",
+    "provenance.json",
     "history.csv",
     "confusions.csv",
     "tables",
     "plots",
 )
-PARTS = (PAGE, CARD, METRICS, HISTORY, CONFUSIONS, TABLES, PLOTS)
+PROVENANCE_KEYS = (
+    *("profile", "generated", "weights", "recipe", "parameters", "trainable_parameters", "training_s", "train_images"),
+    *("validation_images", "best_epoch", "archive_sha256", "model_sha256", "inputs", "versions", "hardware", "device"),
+    *("finished", "code_revision", "run"),
+)
+"""What every reader of a provenance may rely on."""
+PARTS = (PAGE, CARD, METRICS, PROVENANCE, HISTORY, CONFUSIONS, TABLES, PLOTS)
 """Files and folders of a report; each is an output of its stage."""
 PICTURES = {
     "curves": ("Training", "Loss and accuracy of training and validation against the epoch; the figures are in history.csv"),
@@ -162,15 +169,21 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, float]:
     Raises: PipelineError when an input is missing or does not belong to the others.
     """
     predicted = Predictions.read(inputs.predictions)
+    provenance = read_json(inputs.model / PROVENANCE, PROVENANCE_KEYS)
+    if predicted.model_sha256 != provenance["model_sha256"]:
+        raise PipelineError(f"{inputs.predictions} are of another model than {inputs.model}; materialize the predictions again")
     data = read_table(inputs.table, ["fine_label", "coarse_label", "image"])
     if predicted.row_id.max() >= data.num_rows or (data["fine_label"].to_numpy()[predicted.row_id] != predicted.true).any():
         raise PipelineError(
             f"{inputs.predictions} was not made from {inputs.table}: their labels differ; materialize the predictions again"
         )
     classes = Classes.of(data)
-    provenance, calibration = (read_json(inputs.model / f"{part}.json") for part in ("provenance", "calibration"))
+    calibration = read_json(inputs.model / "calibration.json", ("temperature", "n", "loss_before", "loss_after"))
+    if not (inputs.model / HISTORY).is_file():
+        raise PipelineError(f"{inputs.model / HISTORY} is missing; materialize the model again, or `dvc pull`")
     history = pd.read_csv(inputs.model / HISTORY)
-    evaluation = evaluate(predicted, classes, read_subsets(inputs.subsets, predicted.row_id), calibration["temperature"])
+    subsets = read_subsets(inputs.subsets, predicted.row_id, predicted.archive_sha256)
+    evaluation = evaluate(predicted, classes, subsets, calibration["temperature"])
     with replacing_folder(folder) as new:
         for picture, figure in _pictures(evaluation, predicted, classes, data, history).items():
             plots.save(figure, new / PLOTS / f"{picture}.png")
@@ -178,26 +191,28 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, float]:
         for file, content in evaluation.tables.items():
             content.to_csv(new / TABLES / f"{file}.csv", float_format="%.6g")
         write_json(new / METRICS, evaluation.metrics)
+        write_json(new / PROVENANCE, provenance)
         history.to_csv(new / HISTORY, index=False)
         _coarse_names(predicted, classes).to_csv(new / CONFUSIONS, index=False)
+        confused = evaluation.tables["most_confused"]
         shared = _shared(name, evaluation, provenance, calibration)
         (new / CARD).write_text(render("model_card.md.j2", **shared))
         page = render(
             "report.html.j2",
             **shared,
             pictures={key: (*PICTURES[key], encoded(new / PLOTS / f"{key}.png")) for key in PICTURES},
-            worst=table_html(_rounded(evaluation.classes.nsmallest(WORST, "recall"))),
-            confused=table_html(evaluation.tables["most_confused"].reset_index()),
-            superclasses=table_html(_rounded(evaluation.superclasses)),
-            classes=table_html(_rounded(evaluation.classes)),
-            likes=read_json(inputs.subsets / SUMMARY),
+            worst=table_html(_named(evaluation.classes.nsmallest(WORST, "recall"))),
+            confused=table_html(confused.reset_index()) if len(confused) else "",
+            superclasses=table_html(_named(evaluation.superclasses)),
+            classes=table_html(_named(evaluation.classes)),
+            likes=read_json(inputs.subsets / SUMMARY, SUMMARY_KEYS),
             raw_provenance=json.dumps(provenance, indent=2),
         )
         (new / PAGE).write_text(page)
     return evaluation.metrics
 
 
-def check_report(folder: Path, floor: float | None) -> list[Check]:
+def check_report(folder: Path, floor: float) -> list[Check]:
     """Whether every part of a report is there and its key figures are possible, and top-1 accuracy reaches the profile's floor."""
     wanted = [*PARTS, *(f"{PLOTS}/{name}.png" for name in PICTURES)]
     missing = [name for name in wanted if not (folder / name).exists() or not (folder / name).stat().st_size]
@@ -209,21 +224,9 @@ def check_report(folder: Path, floor: float | None) -> list[Check]:
     return [Check("report_complete", bool(possible), {"files": len(wanted)}), check_floor(metrics, floor)]
 
 
-def check_floor(metrics: dict[str, float], floor: float | None) -> Check:
-    """The quality gate: whether top-1 accuracy reaches `floor`, where there is one."""
-    return Check("above_floor", floor is None or metrics["top1"] >= floor, {"top1": metrics["top1"], "floor": floor or 0.0})
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The content of one of a model's or a report's files.
-
-    Raises: PipelineError when it is missing.
-    """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise PipelineError(f"{path} is missing; materialize its asset first (`make run`, or `dvc pull`)") from None
-    return content
+def check_floor(metrics: dict[str, float], floor: float) -> Check:
+    """The quality gate: whether top-1 accuracy reaches `floor`."""
+    return Check("above_floor", metrics["top1"] >= floor, {"top1": metrics["top1"], "floor": floor})
 
 
 def _pictures(evaluation: Evaluation, predicted: Predictions, classes: Classes, data: pa.Table, history: pd.DataFrame) -> dict[str, Figure]:
@@ -232,7 +235,11 @@ def _pictures(evaluation: Evaluation, predicted: Predictions, classes: Classes, 
     confidence = predicted.probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted.predicted != predicted.true)
     mistakes = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
-    top = [[(names[label], float(predicted.probabilities[row, label])) for label in predicted.top(5)[row]] for row in mistakes]
+    likeliest = predicted.top(5)[mistakes]
+    top = [
+        [(names[label], float(predicted.probabilities[row, label])) for label in labels]
+        for row, labels in zip(mistakes, likeliest, strict=True)
+    ]
     return {
         "curves": plots.plot_curves(history),
         "confusion_coarse": plots.plot_confusion(evaluation.coarse),
@@ -261,7 +268,7 @@ def _shared(name: str, evaluation: Evaluation, provenance: dict[str, Any], calib
         "provenance": provenance,
         "recipe": provenance["recipe"],
         "calibration": calibration,
-        "worst_names": list(evaluation.classes.nsmallest(WORST, "recall").index),
+        "worst_names": [name for name, row in evaluation.classes.nsmallest(WORST, "recall").iterrows() if row["recall"] < 1],
     }
 
 
@@ -271,5 +278,5 @@ def _coarse_names(predicted: Predictions, classes: Classes) -> pd.DataFrame:
     return pd.DataFrame({"actual": names[classes.coarse_of[predicted.true]], "predicted": names[classes.coarse_of[predicted.predicted]]})
 
 
-def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+def _named(table: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index().rename(columns={"recall_low": "recall from", "recall_high": "to"})

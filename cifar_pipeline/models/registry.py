@@ -64,6 +64,16 @@ def set_phase(model: keras.Model, phase: Phase) -> None:
             layer.trainable = not (_block(layer.name) <= phase.freeze_blocks or (is_batch_norm and phase.freeze_batch_norm))
 
 
+def count_parameters(model: keras.Model) -> tuple[int, int]:
+    """All weights and the trainable ones of a model of which nothing is frozen, as papers count them: without the constants of a
+    Normalization layer (7 in EfficientNet), which Keras keeps as weights."""
+    constants = {
+        id(weight) for layer in model._flatten_layers() if isinstance(layer, keras.layers.Normalization) for weight in layer.weights
+    }
+    counted = [weight for weight in model.weights if id(weight) not in constants]
+    return sum(math.prod(weight.shape) for weight in counted), sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
 def part_of(variable: str) -> Part:
     """Which part of the network a variable belongs to, by its path."""
     if variable.startswith("logits/"):

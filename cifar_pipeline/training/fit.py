@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 
 from cifar_pipeline.inputs.batches import Images, steps_per_epoch, training_batches
-from cifar_pipeline.models.registry import build_classifier, set_phase
+from cifar_pipeline.models.registry import build_classifier, count_parameters, set_phase
 from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.training.callbacks import Keeper, Phases, state_variables
 from cifar_pipeline.training.checkpoints import Checkpoints
@@ -25,6 +25,8 @@ class Training:
     """complete, with the weights of the best epoch"""
     history: list[EpochRecord]
     devices: Sequence[str]
+    parameters: tuple[int, int]
+    """all and trainable, as `count_parameters` has them"""
 
     @property
     def best(self) -> EpochRecord:
@@ -55,6 +57,7 @@ def train(
     with data_parallel(devices, recipe.batch_size):
         keras.utils.set_random_seed(recipe.seed)
         classifier = build_classifier(recipe, training.channel_mean())
+        parameters = count_parameters(classifier.model)
         trainer, steps = classifier.trainer, steps_per_epoch(training, recipe.batch_size)
         if len(devices) > 1:
             share_statistics(trainer)
@@ -92,7 +95,7 @@ def train(
                 ],
                 verbose=0,
             )
-        result = Training(classifier.model, progress.records, devices)
+        result = Training(classifier.model, progress.records, devices, parameters)
         set_phase(classifier.model, recipe.phase_at(recipe.epochs))
         classifier.model.load_weights(checkpoints.best_path(result.best.epoch))
         return result

@@ -19,7 +19,7 @@ from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.training.calibration import fit_temperature
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import VALIDATION_BATCH, train
-from cifar_pipeline.training.saved import check_saved, save_training
+from cifar_pipeline.training.saved import check_saved, save_training, weights_digest
 
 CHECKED_IMAGES = 256
 
@@ -49,7 +49,8 @@ def train_and_save(
     logits = result.model.predict(held_out.pixels, batch_size=VALIDATION_BATCH, verbose=0)
     calibration = fit_temperature(logits, held_out.fine_label)
     summary = {
-        "parameters": result.model.count_params(),
+        "parameters": result.parameters[0],
+        "trainable_parameters": result.parameters[1],
         "started_from": weights["name"],
         "train_images": len(training),
         "validation_images": len(validation),
@@ -72,6 +73,7 @@ def train_and_save(
         "weights": weights,
         "archive_sha256": archive_of(splits),
         "inputs": inputs,
+        "model_sha256": weights_digest(result.model),
         "versions": {"python": platform.python_version(), **library_versions()},
         "hardware": hardware(),
     }

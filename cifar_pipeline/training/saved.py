@@ -1,6 +1,7 @@
 """A trained model on disk: one folder, whole or absent, with everything needed to say where it came from."""
 
 import csv
+import hashlib
 import json
 import zipfile
 from dataclasses import asdict
@@ -44,6 +45,14 @@ def load_model(folder: Path) -> keras.Model:
         return keras.models.load_model(path, compile=False)
     except (ValueError, OSError, zipfile.BadZipFile, KeyError) as error:
         raise PipelineError(f"{path} is damaged or not a Keras model ({error}); materialize it again") from None
+
+
+def weights_digest(model: keras.Model) -> str:
+    """Checksum of the values of all weights: the same for a model and its file, whenever that was written."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
 
 
 def check_saved(training: Training, folder: Path, images: np.ndarray) -> list[Check]:

@@ -26,6 +26,11 @@ from tests.workspaces import CHECKOUT
 CLAIM = Claim(system="K1", what="a CNN", recipe="cnn9", weights="none", metric="top1", value=0.59, evidence="as claimed")
 
 
+def metrics_of(low, high):
+    accuracies = {f"{key}{end}": value for key in INTERVALS for end, value in (("", (low + high) / 2), ("_low", low), ("_high", high))}
+    return accuracies | {"nll": 1.5, "nll_low": 1.4, "nll_high": 1.6}
+
+
 def run(low=0.58, high=0.60, **changes):
     content = {
         "recipe": "cnn9",
@@ -35,8 +40,10 @@ def run(low=0.58, high=0.60, **changes):
         "weights": "none",
         "n": 10_000,
         "parameters": 5,
+        "trainable_parameters": 4,
+        "archive_sha256": "def",
         "training_s": 60.0,
-        "metrics": {"top1": (low + high) / 2, "top1_low": low, "top1_high": high, "nll": 1.5, "nll_low": 1.4, "nll_high": 1.6},
+        "metrics": metrics_of(low, high),
         "hardware": "a machine",
         "versions": {"keras": "3"},
         "code_revision": "abc",
@@ -57,7 +64,7 @@ def run(low=0.58, high=0.60, **changes):
         ([run(weights="imagenet")], "not yet run"),
         ([run(n=500)], "not yet run"),
         ([run(recipe="efficientnet_b0")], "not yet run"),
-        ([run(finished="2026-02-01T00:00:00+00:00"), run(0.5, 0.51)], "reproduced"),
+        ([run(0.5, 0.51, finished="2026-02-01T00:00:00+00:00"), run()], "reproduced"),
     ],
 )
 def test_the_rule(runs, verdict):
@@ -68,11 +75,20 @@ def test_counts_must_be_equal_and_losses_inside():
     parameters, loss = (CLAIM.model_copy(update={"metric": metric, "value": value}) for metric, value in (("parameters", 5), ("nll", 1.47)))
     assert judge(parameters, [run()])["verdict"] == judge(loss, [run()])["verdict"] == "reproduced"
     assert judge(parameters, [run(parameters=6)])["verdict"] == "not reproduced"
-    assert judge(CLAIM.model_copy(update={"value": None}), [run()])["verdict"] == "nothing to reproduce"
+    assert judge(parameters, [run()])["re-run with its settings"] == "5 (`seed`, from random weights, n 10,000, run 01234567)"
+
+
+def test_where_the_text_is_silent_the_stored_output_is_judged():
+    silent = CLAIM.model_copy(update={"value": None, "evidence": "not in the text"})
+    assert judge(silent, [run()])["verdict"] == "nothing to reproduce"
+    row = judge(silent.model_copy(update={"output": 0.595}), [run()])
+    assert (row["claimed"], row["what its own code shows"], row["verdict"]) == ("–", "59.50%; not in the text", "reproduced")
 
 
 def test_other_settings_are_shown_and_decide_nothing():
-    row = judge(CLAIM, [run(profile="quick"), run(0.61, 0.63, profile="laptop", run_id="fedcba9876")])
+    """The latest of them, not the best."""
+    later = run(0.61, 0.63, profile="laptop", run_id="fedcba9876", finished="2026-03-01T00:00:00+00:00")
+    row = judge(CLAIM, [later, run(0.7, 0.8, profile="quick")])
     assert row["re-run with its settings"] == "–"
     assert row["other settings"] == "62.00%, 61.00% to 63.00% (`laptop`, from random weights, n 10,000, run fedcba98)"
 
@@ -101,22 +117,25 @@ def test_runs_survive_the_disk_and_are_there_once(tmp_path):
         load_runs(tmp_path / "runs.json")
 
 
-def test_a_run_is_read_from_its_artefacts(tmp_path):
+def test_a_run_is_read_from_its_report(tmp_path):
     (tmp_path / "provenance.json").write_text(json.dumps(PROVENANCE | {"generated": False}))
-    (tmp_path / "metrics.json").write_text(json.dumps({"n": 10_000, "top1": 0.5, "top1_low": 0.49, "top1_high": 0.51, "brier": 0.3}))
-    found = run_of("cnn9", tmp_path, tmp_path)
+    (tmp_path / "metrics.json").write_text(json.dumps({"n": 10_000, "brier": 0.3} | metrics_of(0.49, 0.51)))
+    found = run_of("cnn9", tmp_path)
     assert found is not None
     assert (found.recipe, found.run_id, found.seed, found.weights) == ("cnn9", "456", 1, "none")
-    assert found.metrics == {"top1": 0.5, "top1_low": 0.49, "top1_high": 0.51}
+    assert found.metrics == metrics_of(0.49, 0.51)
     (tmp_path / "provenance.json").write_text(json.dumps(PROVENANCE))
-    assert run_of("cnn9", tmp_path, tmp_path) is None
-    with pytest.raises(PipelineError, match="materialize the report of 'cnn9' first"):
-        run_of("cnn9", tmp_path / "none", tmp_path)
+    assert run_of("cnn9", tmp_path) is None
+    (tmp_path / "metrics.json").write_text(json.dumps({"n": 10_000, "top1": 0.5}))
+    with pytest.raises(PipelineError, match=r"has no .*: an older release wrote it"):
+        run_of("cnn9", tmp_path)
+    with pytest.raises(PipelineError, match=r"metrics.json is missing; materialize"):
+        run_of("cnn9", tmp_path / "none")
 
 
 def test_its_page_needs_nothing_else(tmp_path):
     verdicts = write_ledger([run()], tmp_path / "ledger")
-    assert verdicts == {"reproduced": 2, "not reproduced": 1, "not yet run": 19, "nothing to reproduce": 1}
+    assert verdicts == {"reproduced": 2, "not reproduced": 1, "not yet run": 20, "nothing to reproduce": 1}
     page = (tmp_path / "ledger" / "index.html").read_text()
     assert "://" not in page
     assert "0123456789" in page
@@ -125,13 +144,12 @@ def test_its_page_needs_nothing_else(tmp_path):
 def test_recording_adds_what_data_holds_once(params_file, tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAR_ROOT", str(tmp_path))
     failed = CliRunner().invoke(main, ["ledger", "--record"])
-    assert (failed.exit_code, "materialize the report of 'cnn9' first" in failed.output) == (1, True)
+    assert (failed.exit_code, "metrics.json is missing; materialize" in failed.output) == (1, True)
     home = Workspace(tmp_path)
     for name in load_params(params_file).models:
-        for folder in (home.report(name), home.model(name)):
-            folder.mkdir(parents=True)
+        home.report(name).mkdir(parents=True)
         provenance = PROVENANCE | {"generated": False, "profile": "laptop"}
-        (home.model(name) / "provenance.json").write_text(json.dumps(provenance))
+        (home.report(name) / "provenance.json").write_text(json.dumps(provenance))
         (home.report(name) / "metrics.json").write_text(json.dumps(run().metrics | {"n": 10_000}))
     for _ in range(2):
         printed = CliRunner().invoke(main, ["ledger", "--record"]).output

@@ -25,6 +25,7 @@ from cifar_pipeline.evaluation.metrics import (
     most_confused,
     negative_log_likelihoods,
     per_class,
+    wilson,
 )
 from cifar_pipeline.evaluation.predictions import write_predictions
 
@@ -35,7 +36,7 @@ def classes(prepared):
 
 
 def predictions_of(probabilities, true):
-    return Predictions(np.arange(len(true)), np.asarray(true), np.asarray(probabilities))
+    return Predictions(np.arange(len(true)), np.asarray(true), np.asarray(probabilities), "archive", "model")
 
 
 def random_predictions(n=500, seed=0):
@@ -111,9 +112,18 @@ def test_intervals_hold_what_they_are_of(classes):
     metrics = compute_metrics(random_predictions(), classes)
     for name in ("top1", "top5", "coarse_top1", "coarse_summed", "balanced_accuracy", "nll"):
         assert metrics[f"{name}_low"] < metrics[name] < metrics[f"{name}_high"]
-    # Every class has the same n, so balanced accuracy is accuracy, and drawing within classes can only narrow its interval.
-    width = metrics["balanced_accuracy_high"] - metrics["balanced_accuracy_low"]
-    assert 0.8 * (metrics["top1_high"] - metrics["top1_low"]) < width <= metrics["top1_high"] - metrics["top1_low"]
+    # Every class has the same n, so balanced accuracy is accuracy.
+    for end in ("", "_low", "_high"):
+        assert metrics[f"balanced_accuracy{end}"] == pytest.approx(metrics[f"top1{end}"])
+
+
+def test_classes_of_different_sizes_make_a_wider_interval(classes):
+    """99 classes of one image and one of 101: the effective number is 100² / (99 + 1/101), half of 200."""
+    true = np.concatenate([np.arange(99), np.full(101, 99)])
+    probabilities = np.eye(100)[np.where(np.arange(200) % 2, true, (true + 1) % 100)]
+    metrics = compute_metrics(predictions_of(probabilities, true), classes)
+    low, high = wilson(round(metrics["balanced_accuracy"] * 101), 101)
+    assert (metrics["balanced_accuracy_low"], metrics["balanced_accuracy_high"]) == pytest.approx((low, high))
 
 
 def test_an_absent_class_is_named(classes):
@@ -155,6 +165,11 @@ def test_the_most_confused_pair_by_hand():
     assert pairs.to_numpy().tolist() == [["a", "b", 2, 1, 3], ["b", "c", 0, 1, 1]]
 
 
+def test_classes_that_are_never_confused_are_not_listed():
+    labels = np.arange(3)
+    assert most_confused(confusion(labels, labels, ["a", "b", "c"]), 2).empty
+
+
 def written(tmp_path, **columns):
     base = {"row_id": pa.array([0, 1]), "fine_label": pa.array([3, 4], pa.uint8())}
     pq.write_table(pa.table(base | columns), tmp_path / "p.parquet")
@@ -170,7 +185,10 @@ def rows_of(values):
     ("columns", "message"),
     [
         ({}, "has the columns"),
-        ({"probabilities": rows_of(np.full((2, 10), 0.1))}, "holds 10 probabilities a row, expected 100"),
+        ({"probabilities": rows_of(np.full((2, 10), 0.1))}, r"fixed_size_list<.*>\[10\], expected lists of 100"),
+        ({"probabilities": pa.array([0.1, 0.2])}, "2 rows of double, expected lists of 100"),
+        ({"probabilities": pa.array([[0.5] * 50, [0.5] * 150])}, "2 rows of list<.*>, expected lists of 100"),
+        ({"probabilities": rows_of([[2.0, -1.0] + [0.0] * 98] * 2)}, "below 0"),
         ({"probabilities": rows_of(np.full((2, 100), np.nan))}, "not probabilities"),
         ({"probabilities": rows_of(np.full((2, 100), 1.0))}, "not probabilities"),
     ],
@@ -178,6 +196,15 @@ def rows_of(values):
 def test_foreign_predictions_are_refused(tmp_path, columns, message):
     with pytest.raises(PipelineError, match=message):
         Predictions.read(written(tmp_path, **columns))
+
+
+def test_no_predictions_at_all_are_refused(tmp_path):
+    table = pa.table(
+        {"row_id": pa.array([], pa.int32()), "fine_label": pa.array([], pa.uint8()), "probabilities": rows_of(np.zeros((0, 100)))}
+    )
+    pq.write_table(table, tmp_path / "p.parquet")
+    with pytest.raises(PipelineError, match="holds 0 rows"):
+        Predictions.read(tmp_path / "p.parquet")
 
 
 def test_missing_predictions_are_one_message(tmp_path):
@@ -196,4 +223,5 @@ def test_predictions_survive_the_disk(tmp_path, prepared):
     write_predictions(pa.table(table), tmp_path / "p.parquet")
     read = Predictions.read(tmp_path / "p.parquet")
     assert np.array_equal(read.row_id, rows)
+    assert (read.archive_sha256, read.model_sha256) == ("unknown", "unknown")
     assert np.allclose(read.probabilities, expected.probabilities, atol=1e-6)

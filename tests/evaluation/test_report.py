@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import build_table, read_table, write_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.leaderboard import Entry, write_leaderboard
-from cifar_pipeline.evaluation.metrics import Classes, Predictions
+from cifar_pipeline.evaluation.metrics import Classes, Predictions, wilson
 from cifar_pipeline.evaluation.predictions import write_predictions
 from cifar_pipeline.evaluation.report import PICTURES, Inputs, check_report, evaluate, write_report
 from cifar_pipeline.evaluation.subsets import read_subsets, write_subsets
@@ -27,7 +28,9 @@ PROVENANCE = {
     "train_images": 1000,
     "validation_images": 200,
     "best_epoch": 2,
+    "trainable_parameters": 10,
     "archive_sha256": "abc",
+    "model_sha256": "weights",
     "inputs": {"cifar100.parquet": "def"},
     "versions": {"keras": "3.15.1"},
     "hardware": "a machine, 2 cores",
@@ -51,11 +54,11 @@ HISTORY = {
 @pytest.fixture(scope="module")
 def subsets(prepared, tmp_path_factory):
     folder = tmp_path_factory.mktemp("subsets") / "test_subsets"
-    write_subsets(prepared.table, {}, folder)
+    write_subsets(prepared.table, {}, folder, folder)
     return folder
 
 
-def write_predicted(path, labels, right):
+def write_predicted(path, archive, labels, right):
     """Predictions of the 200 test images: sure of the true class where `right`, else of the next one."""
     probabilities = np.full((len(labels), 100), 0.001, np.float32)
     probabilities[np.arange(len(labels)), np.where(right, labels, (labels + 1) % 100)] = 0.901
@@ -64,7 +67,7 @@ def write_predicted(path, labels, right):
         "fine_label": pa.array(labels),
         "probabilities": pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), 100),
     }
-    write_predictions(pa.table(columns), path)
+    write_predictions(pa.table(columns).replace_schema_metadata({"archive_sha256": archive, "model_sha256": "weights"}), path)
 
 
 def write_model(folder, **provenance):
@@ -87,7 +90,7 @@ def labels(prepared):
 
 def inputs_in(folder, prepared, subsets, labels, right, **provenance):
     """Predictions of the test split and a model's folder."""
-    write_predicted(folder / "predictions.parquet", labels, right)
+    write_predicted(folder / "predictions.parquet", archive_of(read_table(prepared.table)), labels, right)
     return Inputs(folder / "predictions.parquet", write_model(folder / "model", **provenance), prepared.table, subsets)
 
 
@@ -116,7 +119,7 @@ def files_of(folder):
 
 def test_a_whole_report(report):
     tables = ("classes", "confusion_coarse", "confusion_fine", "most_confused", "reliability", "risk_coverage", "superclasses")
-    parts = ["README.md", "confusions.csv", "history.csv", "index.html", "metrics.json"]
+    parts = ["README.md", "confusions.csv", "history.csv", "index.html", "metrics.json", "provenance.json"]
     assert files_of(report) == sorted(
         [*parts, *(f"tables/{name}.csv" for name in tables), *(f"plots/{name}.png" for name in PICTURES)],
     )
@@ -137,7 +140,7 @@ def test_the_page_needs_nothing_else_and_owns_up_to_generated_images(report):
     page = (report / "index.html").read_text()
     assert "Generated images, not CIFAR-100" in page
     assert not re.findall(r"src=\"(?!data:)", page)
-    assert re.findall(r"href=\"(.+?)\"", page) == ["../../leaderboard/index.html"]
+    assert re.findall(r"href=\"(.+?)\"", page) == ["../../leaderboard/index.html", "../../test_subsets/contact_sheet.png"]
     assert "://" not in page
     assert page.count('<img alt="') == page.count("<img") == len(PICTURES)
     assert "75.00 %" in page
@@ -173,7 +176,7 @@ def test_the_same_input_gives_the_same_bytes(inputs, report, tmp_path):
 
 def test_an_incomplete_report_is_found(report):
     (report / "plots" / "curves.png").unlink()
-    complete, _ = check_report(report, floor=None)
+    complete, _ = check_report(report, floor=0.0)
     assert not complete.passed
     assert complete.details == {"missing": ["plots/curves.png"]}
 
@@ -184,7 +187,7 @@ def test_a_model_below_its_floor_is_refused_by_the_check_and_by_the_leaderboard(
     assert not floor.passed
     assert floor.details == {"top1": 0.75, "floor": 0.8}
     with pytest.raises(PipelineError, match=r"'a' is refused: .* of 75.00% is below the floor of 80.00% .* profile 'smoke'"):
-        write_leaderboard({"a": Entry(report, inputs.model, inputs.predictions, 0.8)}, tmp_path / "board")
+        write_leaderboard({"a": Entry(report, inputs.predictions, 0.8)}, tmp_path / "board")
     assert not (tmp_path / "board").exists()
 
 
@@ -200,27 +203,40 @@ def test_predictions_of_another_table_are_refused(inputs, tmp_path, make_archive
 
 
 def test_predictions_of_a_part_are_refused(inputs, labels, tmp_path):
-    write_predicted(inputs.predictions, labels[:150], np.ones(150, bool))
+    write_predicted(inputs.predictions, archive_of(read_table(inputs.table)), labels[:150], np.ones(150, bool))
     with pytest.raises(PipelineError, match="made from another test split"):
         write_report("some_model", inputs, tmp_path / "refused")
 
 
-@pytest.mark.parametrize("missing", ["provenance.json", "calibration.json"])
-def test_a_model_of_an_older_release_is_one_message(inputs, tmp_path, missing):
+@pytest.mark.parametrize("missing", ["provenance.json", "calibration.json", "history.csv"])
+def test_a_model_without_one_of_its_files_is_one_message(inputs, tmp_path, missing):
     (inputs.model / missing).unlink()
     with pytest.raises(PipelineError, match=f"{missing} is missing; materialize"):
         write_report("some_model", inputs, tmp_path / "refused")
 
 
+def test_a_model_of_an_older_release_is_one_message(inputs, tmp_path):
+    old = {key: value for key, value in PROVENANCE.items() if key != "hardware"}
+    (inputs.model / "provenance.json").write_text(json.dumps(old))
+    with pytest.raises(PipelineError, match=r"has no hardware: an older release wrote it; materialize"):
+        write_report("some_model", inputs, tmp_path / "refused")
+
+
+def test_predictions_of_another_model_are_refused(inputs, tmp_path):
+    (inputs.model / "provenance.json").write_text(json.dumps(PROVENANCE | {"model_sha256": "other"}))
+    with pytest.raises(PipelineError, match=r"are of another model than .*; materialize the predictions again"):
+        write_report("some_model", inputs, tmp_path / "refused")
+
+
 def entry_of(folder, classes, inputs, labels, right, **provenance):
     """What the leaderboard reads of a model; its report without pictures, which take seconds."""
-    folder.mkdir()
-    write_predicted(folder / "predictions.parquet", labels, right)
+    write_model(folder, **provenance)
+    archive = archive_of(read_table(inputs.table))
+    write_predicted(folder / "predictions.parquet", archive, labels, right)
     predicted = Predictions.read(folder / "predictions.parquet")
-    metrics = evaluate(predicted, classes, read_subsets(inputs.subsets, predicted.row_id), temperature=1.0).metrics
+    metrics = evaluate(predicted, classes, read_subsets(inputs.subsets, predicted.row_id, archive), temperature=1.0).metrics
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    pd.DataFrame(HISTORY).to_csv(folder / "history.csv", index=False)
-    return Entry(folder, write_model(folder / "model", **provenance), folder / "predictions.parquet", None)
+    return Entry(folder, folder / "predictions.parquet", 0.0)
 
 
 def recipe_with(**changes):
@@ -253,21 +269,27 @@ def test_seeds_of_a_recipe_are_one_entry(classes, inputs, labels, tmp_path):
     assert (row["model"], row["seeds"], row["n"]) == ("seed1", 3, 200)
     assert row["top1"] == pytest.approx(np.mean([0.5, 0.75, 0.9]))
     assert row["top1_spread"] == pytest.approx(np.std([0.5, 0.75, 0.9], ddof=1))
-    assert row["top1_low"] < 0.5
-    assert row["top1_high"] > 0.9
+    assert (row["top1_low"], row["top1_high"]) == wilson(round(200 * row["top1"]), 200)
 
 
 def test_what_cannot_be_compared_is_refused(report, inputs, tmp_path):
-    first = Entry(report, inputs.model, inputs.predictions, None)
-    other = write_model(tmp_path / "other", profile="quick")
+    first = Entry(report, inputs.predictions, 0.0)
+
+    def other(name, **provenance):
+        folder = shutil.copytree(report, tmp_path / name)
+        (folder / "provenance.json").write_text(json.dumps(PROVENANCE | provenance))
+        return Entry(folder, inputs.predictions, 0.0)
+
     with pytest.raises(PipelineError, match=r"differ in profile: {'a': 'smoke', 'b': 'quick'}"):
-        write_leaderboard({"a": first, "b": Entry(report, other, inputs.predictions, None)}, tmp_path / "board")
+        write_leaderboard({"a": first, "b": other("quick", profile="quick")}, tmp_path / "board")
+    with pytest.raises(PipelineError, match=r"is not the report on .*; materialize it again"):
+        write_leaderboard({"a": first, "b": other("stale", model_sha256="other")}, tmp_path / "board")
     with pytest.raises(PipelineError, match=r"metrics.json is missing; materialize"):
-        write_leaderboard({"a": first, "b": Entry(tmp_path / "none", other, inputs.predictions, None)}, tmp_path / "board")
+        write_leaderboard({"a": first, "b": Entry(tmp_path / "none", inputs.predictions, 0.0)}, tmp_path / "board")
 
 
 def test_top_is_in_the_order_of_predicted():
     probabilities = np.array([[0.2, 0.3, 0.3, 0.2], [0.25, 0.25, 0.25, 0.25]])
-    predictions = Predictions(np.arange(2), np.zeros(2, int), probabilities)
+    predictions = Predictions(np.arange(2), np.zeros(2, int), probabilities, "archive", "model")
     assert predictions.top(2).tolist() == [[1, 2], [0, 1]]
     assert predictions.predicted.tolist() == [1, 0]

@@ -1,14 +1,17 @@
+import hashlib
 import json
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from cifar_pipeline.dataset.table import pixels, read_table, write_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.duplicates import SIMILAR, contact_sheet, find_duplicates, unique_test_rows
 from cifar_pipeline.evaluation.subsets import UPSTREAM_SHA256, read_list, read_subsets, write_subsets
+from cifar_pipeline.params import PublishedList, SubsetSettings
 
 TRAIN, TEST = 40, 8
 
@@ -81,7 +84,7 @@ def test_the_contact_sheet_shows_every_band(table):
 
 def test_the_same_table_gives_the_same_bytes(prepared, tmp_path):
     for name in ("a", "b"):
-        write_subsets(prepared.table, {}, tmp_path / name)
+        write_subsets(prepared.table, {}, tmp_path, tmp_path / name)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == ["contact_sheet.png", "duplicates.parquet", "subsets.parquet", "summary.json"]
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
@@ -93,24 +96,50 @@ def upstream_table(prepared, path):
     return path
 
 
+def listed(folder, text):
+    (folder / "list").write_text(text)
+    return PublishedList(path="list", sha256=hashlib.sha256(text.encode()).hexdigest())
+
+
 @pytest.mark.parametrize("text", ["[0, 3]", "0\n3  # a comment\n\n"])
 def test_a_published_list_is_a_subset_more(prepared, tmp_path, text):
-    (tmp_path / "list").write_text(text)
-    counts = write_subsets(upstream_table(prepared, tmp_path / "t.parquet"), {"label_errors": str(tmp_path / "list")}, tmp_path / "s")
-    member = read_subsets(tmp_path / "s", np.arange(1000, 1200))["no_label_errors"]
+    lists = {"label_errors": listed(tmp_path, text)}
+    counts = write_subsets(upstream_table(prepared, tmp_path / "t.parquet"), lists, tmp_path, tmp_path / "s")
+    member = read_subsets(tmp_path / "s", np.arange(1000, 1200), UPSTREAM_SHA256)["no_label_errors"]
     assert list(member.index[~member]) == [1000, 1003]
     assert counts["in_no_label_errors"] == json.loads((tmp_path / "s" / "summary.json").read_text())["in_no_label_errors"] == 198
 
 
-@pytest.mark.parametrize("text", ["[0, 10000]", "a", "[1.5]", "[[1]]", "{}"])
+@pytest.mark.parametrize("text", ["[0, 10000]", "a", "[1.5]", "[[1]]", "{}", ""])
 def test_what_is_not_a_list_of_indices_is_refused(tmp_path, text):
-    (tmp_path / "list").write_text(text)
     with pytest.raises(PipelineError, match="is not a list of row indices"):
-        read_list(tmp_path / "list", UPSTREAM_SHA256, 10_000)
+        read_list(tmp_path, listed(tmp_path, text), UPSTREAM_SHA256, 10_000)
 
 
 def test_a_list_needs_upstreams_row_order(tmp_path):
+    found = listed(tmp_path, "[1]")
     with pytest.raises(PipelineError, match="which the archive 0123 does not have"):
-        read_list(tmp_path / "list", "0123", 10_000)
+        read_list(tmp_path, found, "0123", 10_000)
     with pytest.raises(PipelineError, match="cannot be read"):
-        read_list(tmp_path / "none", UPSTREAM_SHA256, 10_000)
+        read_list(tmp_path / "none", found, UPSTREAM_SHA256, 10_000)
+    (tmp_path / "list").write_text("[2]")
+    with pytest.raises(PipelineError, match=f"expects {found.sha256}; correct either"):
+        read_list(tmp_path, found, UPSTREAM_SHA256, 10_000)
+
+
+def test_a_list_that_leaves_no_image_is_refused(prepared, tmp_path):
+    lists = {"label_errors": listed(tmp_path, str(list(range(200))))}
+    with pytest.raises(PipelineError, match="no test image is left in the subset no_label_errors"):
+        write_subsets(upstream_table(prepared, tmp_path / "t.parquet"), lists, tmp_path, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_the_subset_that_is_found_keeps_its_name():
+    with pytest.raises(ValidationError, match="give the list another name, such as `cifair`"):
+        SubsetSettings(lists={"duplicates": PublishedList(path="a", sha256="b")})
+
+
+def test_subsets_of_another_archive_are_refused(prepared, tmp_path):
+    write_subsets(prepared.table, {}, tmp_path, tmp_path / "s")
+    with pytest.raises(PipelineError, match="materialize `test_subsets` again"):
+        read_subsets(tmp_path / "s", np.arange(1000, 1200), "another")

@@ -6,6 +6,7 @@ from click.testing import CliRunner
 from cifar_pipeline.cli import main
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.ledger import (
+    INTERVALS,
     Claim,
     Run,
     judge,

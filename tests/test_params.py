@@ -126,11 +126,11 @@ def test_what_a_step_does_not_say_is_as_the_recipe_has_it(params_file):
     select_profile(params_file, "laptop")
     params = load_params(params_file)
     phases = {
-        name: [(phase.size, phase.freeze_batch_norm, phase.freeze_blocks) for phase in map(params.recipe(name).phase_at, range(9))]
-        for name in ("efficientnet_b0", "efficientnetv2_b0")
+        name: [(phase.size, phase.freeze_batch_norm, phase.freeze_blocks) for phase in map(params.recipe(name).phase_at, range(epochs))]
+        for name, epochs in (("efficientnet_b0", 9), ("efficientnetv2_b0", 10))
     }
     assert phases["efficientnet_b0"] == [(64, False, 0)] * 3 + [(96, True, 0)] * 4 + [(128, True, 2)] * 2
-    assert phases["efficientnetv2_b0"] == [(64, True, 0)] * 2 + [(96, True, 0)] * 4 + [(128, True, 0)] * 3
+    assert phases["efficientnetv2_b0"] == [(64, True, 2)] * 2 + [(96, True, 2)] * 4 + [(128, True, 3)] * 4
 
 
 def test_environment_replaces_address_and_weights(params_file, monkeypatch):

@@ -129,7 +129,7 @@ def test_what_a_step_does_not_say_is_as_the_recipe_has_it(params_file):
         name: [(phase.size, phase.freeze_batch_norm, phase.freeze_blocks) for phase in map(params.recipe(name).phase_at, range(epochs))]
         for name, epochs in (("efficientnet_b0", 9), ("efficientnetv2_b0", 10))
     }
-    assert phases["efficientnet_b0"] == [(64, False, 0)] * 3 + [(96, True, 0)] * 4 + [(128, True, 2)] * 2
+    assert phases["efficientnet_b0"] == [(64, False, 0)] * 4 + [(96, True, 2)] * 3 + [(128, True, 3)] * 2
     assert phases["efficientnetv2_b0"] == [(64, True, 2)] * 2 + [(96, True, 2)] * 4 + [(128, True, 3)] * 4
 
 

@@ -2,7 +2,8 @@ import hashlib
 
 import pytest
 
-from cifar_pipeline.artifacts import dvc_md5, replacing_file, replacing_folder, write_json
+from cifar_pipeline.artifacts import dvc_md5, read_json, replacing_file, replacing_folder, write_json
+from cifar_pipeline.errors import PipelineError
 
 
 class Interrupted(Exception):
@@ -56,3 +57,16 @@ def test_a_hard_link_of_the_old_file_keeps_its_content(tmp_path):
 def test_md5_of_a_file(tmp_path):
     (tmp_path / "f").write_bytes(b"cifar")
     assert dvc_md5(tmp_path / "f") == hashlib.md5(b"cifar").hexdigest()
+
+
+def test_a_json_file_that_cannot_be_used_is_one_message(tmp_path):
+    path = tmp_path / "metrics.json"
+    with pytest.raises(PipelineError, match="is missing; materialize"):
+        read_json(path)
+    path.write_text('{"top1": 0.5')
+    with pytest.raises(PipelineError, match="is damaged"):
+        read_json(path)
+    write_json(path, {"top1": 0.5})
+    assert read_json(path, ["top1"]) == {"top1": 0.5}
+    with pytest.raises(PipelineError, match="has no n, nll: an older release wrote it"):
+        read_json(path, ["top1", "nll", "n"])

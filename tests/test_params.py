@@ -150,3 +150,25 @@ def test_weights_are_named_by_architecture_for_every_seed(params_file, monkeypat
     monkeypatch.setenv("CIFAR_WEIGHTS_EFFICIENTNET_B0", "/some/file.h5")
     params = load_params(params_file).model_copy(update={"profile": "quick"})
     assert params.recipe("other").weights == params.recipe("efficientnet_b0").weights == "/some/file.h5"
+
+
+def test_floors_are_the_recipes_own_or_the_default(params_file):
+    params = load_params(params_file).model_copy(update={"profile": "quick"})
+    assert params.floor("cnn9") == params.floors["quick"]["cnn9"] > params.floor("cnn9_seed7") == params.floors["quick"]["default"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("laptop: {default: 0.1, ", "laptop: {", "floors.laptop.default is missing; write 0.0"),
+        ("smoke: {default: 0.0, cnn9:", "smoke: {default: 0.0, cnn8:", r"floors names the recipe 'cnn8' \(did you mean 'cnn9'\?\)"),
+        ("lists: {}", "lists: {duplicates: {path: a, sha256: b}}", "give the list another name"),
+        ("lists: {}", "lists: {cifair: a}", "test_subsets.lists.cifair"),
+    ],
+)
+def test_floors_and_lists_are_checked(params_file, old, new, message):
+    text = params_file.read_text()
+    assert old in text
+    params_file.write_text(text.replace(old, new))
+    with pytest.raises(PipelineError, match=message):
+        load_params(params_file)

@@ -163,7 +163,7 @@ def write_ledger(runs: Sequence[Run], folder: Path) -> dict[str, int]:
         page = render(
             "ledger.html.j2",
             title="The ledger of claims",
-            subtitle=f"{len(rows)} published figures, {len(runs)} runs of ours on CIFAR-100",
+            subtitle=f"{len(rows)} published figures; runs of ours on CIFAR-100: {len(runs)}",
             generated=False,
             table=table_html(rows),
             runs=table_html(_described(runs)),

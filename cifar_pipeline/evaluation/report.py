@@ -112,7 +112,7 @@ class Evaluation:
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """By file name; every one but the last two has the index that names its rows."""
+        """By file name, each indexed by what its rows are of."""
         bins = pd.concat({"as trained": self.before, "scaled": self.after}, names=["model", "bin"])
         return {
             "classes": self.classes,
@@ -188,13 +188,13 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, float]:
         for picture, figure in _pictures(evaluation, predicted, classes, data, history).items():
             plots.save(figure, new / PLOTS / f"{picture}.png")
         (new / TABLES).mkdir()
-        for file, content in evaluation.tables.items():
+        tables = evaluation.tables
+        for file, content in tables.items():
             content.to_csv(new / TABLES / f"{file}.csv", float_format="%.6g")
         write_json(new / METRICS, evaluation.metrics)
         write_json(new / PROVENANCE, provenance)
         history.to_csv(new / HISTORY, index=False)
         _coarse_names(predicted, classes).to_csv(new / CONFUSIONS, index=False)
-        confused = evaluation.tables["most_confused"]
         shared = _shared(name, evaluation, provenance, calibration)
         (new / CARD).write_text(render("model_card.md.j2", **shared))
         page = render(
@@ -202,7 +202,7 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, float]:
             **shared,
             pictures={key: (*PICTURES[key], encoded(new / PLOTS / f"{key}.png")) for key in PICTURES},
             worst=table_html(_named(evaluation.classes.nsmallest(WORST, "recall"))),
-            confused=table_html(confused.reset_index()) if len(confused) else "",
+            confused=table_html(tables["most_confused"].reset_index()) if len(tables["most_confused"]) else "",
             superclasses=table_html(_named(evaluation.superclasses)),
             classes=table_html(_named(evaluation.classes)),
             likes=read_json(inputs.subsets / SUMMARY, SUMMARY_KEYS),
@@ -217,7 +217,7 @@ def check_report(folder: Path, floor: float) -> list[Check]:
     wanted = [*PARTS, *(f"{PLOTS}/{name}.png" for name in PICTURES)]
     missing = [name for name in wanted if not (folder / name).exists() or not (folder / name).stat().st_size]
     if missing:
-        return [Check("report_complete", False, {"missing": missing}), Check("above_floor", False, {"missing": METRICS in missing})]
+        return [Check("report_complete", False, {"missing": missing}), Check("above_floor", False, {"report_complete": False})]
     metrics = read_json(folder / METRICS)
     ordered = 0 <= metrics["top1_low"] <= metrics["top1"] <= metrics["top5"] <= 1 and metrics["top1"] <= metrics["coarse_top1"]
     possible = ordered and all(np.isfinite(value) for value in metrics.values())

@@ -208,8 +208,9 @@ def _problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
         elif problem["type"] == "value_error":  # a rule of ours, which says what it found itself
             lines.append(f"  {where + ': ' if where else ''}{problem['ctx']['error']}")
         else:
-            found = problem["input"]
-            allowed = re.findall(r"'([^']+)'", str(problem.get("ctx", {}).get("expected", "")))
+            context = problem.get("ctx", {})
+            found = context.get("tag", problem["input"])
+            allowed = re.findall(r"'([^']+)'", str(context.get("expected") or context.get("expected_tags", "")))
             lines.append(f"  {where}: {problem['msg']} (found {found!r:.60}){_nearest(str(found), allowed)}")
     return lines
 

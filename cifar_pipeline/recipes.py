@@ -21,11 +21,40 @@ def _changed(settings: BaseModel) -> set[str]:
     return {name for name, field in type(settings).model_fields.items() if getattr(settings, name) != field.get_default()}
 
 
-class Architecture(Settings):
-    """A name of the model registry and its options; all but `dropout` are `cnn9`'s."""
+class Cnn9(Settings):
+    """The nine-layer CNN of K1."""
+
+    name: Literal["cnn9"]
+    filters: tuple[Count, Count, Count] = (128, 256, 512)
+    units: Count = 1000
+    block_dropout: tuple[Fraction, Fraction, Fraction] = (0.2, 0.5, 0.5)
+    initializer: Literal["glorot_uniform", "he_normal"] = "glorot_uniform"
+    dropout: Fraction = Field(0.5, description="after the dense layers")
+
+
+class ConvBlock(Settings):
+    """A convolution with relu, and a halving of the image."""
+
+    filters: Count
+    kernel: Count = 3
+    batch_norm: bool = False
+    dropout: Fraction = 0.0
+
+
+class Cnn(Settings):
+    """A plain CNN: blocks of one convolution, then dense layers."""
+
+    name: Literal["cnn"]
+    blocks: Annotated[tuple[ConvBlock, ...], Field(min_length=1, max_length=5)]
+    hidden: tuple[Count, ...] = Field((), description="units of the dense layers before the output layer")
+    hidden_dropout: Fraction = Field(0.0, description="between dense layers")
+    dropout: Fraction = Field(0.0, description="before the output layer")
+
+
+class EfficientNet(Settings):
+    """Of Keras Applications."""
 
     name: Literal[
-        "cnn9",
         "efficientnet_b0",
         "efficientnet_b1",
         "efficientnet_b2",
@@ -39,11 +68,10 @@ class Architecture(Settings):
         "efficientnetv2_b2",
         "efficientnetv2_b3",
     ]
-    filters: tuple[Count, Count, Count] = (128, 256, 512)
-    units: Count = 1000
-    block_dropout: tuple[Fraction, Fraction, Fraction] = (0.2, 0.5, 0.5)
-    initializer: Literal["glorot_uniform", "he_normal"] = "glorot_uniform"
     dropout: Fraction = Field(0.5, description="before the output layer")
+
+
+Architecture = Annotated[Cnn9 | Cnn | EfficientNet, Field(discriminator="name")]
 
 
 class Phase(Settings):
@@ -170,23 +198,30 @@ class Recipe(Settings):
     device: Literal["any", "gpu"] = Field("any", description="`gpu` refuses to train without one")
 
     @model_validator(mode="after")
-    def _does_not_contradict_itself(self) -> Self:
-        phases = {self.phase_at(epoch) for epoch in range(self.epochs)}
-        if self.architecture.name == "cnn9":
+    def _fits_its_architecture(self) -> Self:
+        architecture, phases = self.architecture, [self.phase_at(epoch) for epoch in range(self.epochs)]
+        if not isinstance(architecture, EfficientNet):
             if self.weights != "none":
-                raise ValueError(f"there are no pretrained weights for cnn9; `weights: none`, not '{self.weights}'")
-            frozen = any(phase.freeze_blocks or phase.freeze_batch_norm for phase in phases)
-            if frozen or self.batch_norm_momentum is not None:
-                raise ValueError("cnn9 has no BatchNorm and no pretrained blocks to freeze; remove `freeze_*` and `batch_norm_momentum`")
+                raise ValueError(f"there are no pretrained weights for {architecture.name}; `weights: none`, not '{self.weights}'")
+            if any(phase.freeze_blocks or phase.freeze_batch_norm for phase in phases):
+                raise ValueError(f"{architecture.name} has nothing pretrained to freeze; remove `freeze_*`")
+        if isinstance(architecture, Cnn9):
+            if self.batch_norm_momentum is not None:
+                raise ValueError("cnn9 has no BatchNorm; remove `batch_norm_momentum`")
             if self.progressive and (self.image_size != 32 or any(not 8 <= step.size <= 32 for step in self.progressive)):
                 raise ValueError("`progressive` with cnn9 ends at `image_size: 32` and takes 8 to 32 pixels before")
-        elif foreign := _changed(self.architecture) - {"name", "dropout"}:
-            raise ValueError(f"{sorted(foreign)} are options of cnn9, not of {self.architecture.name}")
+        if isinstance(architecture, Cnn) and self.progressive:
+            raise ValueError("`progressive` with cnn, whose dense layers take one image size; remove it")
+        blocks = 6 if architecture.name.startswith("efficientnetv2") else 7
+        if any(phase.freeze_blocks > blocks for phase in phases):
+            raise ValueError(f"`freeze_blocks` above {blocks}: {architecture.name} has {blocks} blocks")
+        return self
+
+    @model_validator(mode="after")
+    def _does_not_contradict_itself(self) -> Self:
+        phases = [self.phase_at(epoch) for epoch in range(self.epochs)]
         if self.batch_norm_momentum is not None and all(phase.freeze_batch_norm for phase in phases):
             raise ValueError("`batch_norm_momentum` with `freeze_batch_norm`, which uses the statistics as they are; keep one of them")
-        blocks = 6 if self.architecture.name.startswith("efficientnetv2") else 7
-        if any(phase.freeze_blocks > blocks for phase in phases):
-            raise ValueError(f"`freeze_blocks` above {blocks}: {self.architecture.name} has {blocks} blocks")
         if self.progressive and self.augmentation.order == "resized":
             raise ValueError("`progressive` with `augmentation.order: resized`, which resizes once, before; use `native`")
         if (used := sum(step.epochs for step in self.progressive)) and used >= self.epochs:

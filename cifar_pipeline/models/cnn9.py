@@ -4,10 +4,10 @@ from typing import Any
 
 from keras import layers
 
-from cifar_pipeline.recipes import Architecture
+from cifar_pipeline.recipes import Cnn9
 
 
-def cnn9_features(x: Any, architecture: Architecture, channel_mean: tuple[float, float, float], *, any_size: bool) -> Any:
+def cnn9_features(x: Any, architecture: Cnn9, channel_mean: tuple[float, float, float], *, any_size: bool) -> Any:
     """Symbolic pixels 0..255 (N, H, W, 3) to features (N, units), centred per channel as the paper's generator did.
 
     With the default widths and 32×32 pixels, and 100 outputs behind it, the network has 13,870,484 parameters.

@@ -13,9 +13,10 @@ from typing import Any
 import keras
 
 from cifar_pipeline.dataset.table import FINE
+from cifar_pipeline.models.cnn import cnn_features
 from cifar_pipeline.models.cnn9 import cnn9_features
 from cifar_pipeline.models.efficientnet import efficientnet_features
-from cifar_pipeline.recipes import Part, Phase, Recipe
+from cifar_pipeline.recipes import Cnn, Cnn9, Part, Phase, Recipe
 
 INPUT_SIZE = 32
 RESIZE = "resize"
@@ -90,8 +91,10 @@ def _block(layer: str) -> float:
 
 
 def _features(pixels: Any, recipe: Recipe, channel_mean: tuple[float, float, float], size: int | None) -> Any:
-    if recipe.architecture.name == "cnn9":
+    if isinstance(recipe.architecture, Cnn9):
         return cnn9_features(pixels, recipe.architecture, channel_mean, any_size=size is None)
+    if isinstance(recipe.architecture, Cnn):
+        return cnn_features(pixels, recipe.architecture)
     return efficientnet_features(pixels, recipe.architecture.name, size, recipe.weights)
 
 

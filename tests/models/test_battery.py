@@ -16,7 +16,7 @@ from cifar_pipeline.training.fit import train
 from cifar_pipeline.training.saved import check_saved, load_model, save_training, weights_digest
 
 MEAN = (0.5, 0.5, 0.4)
-NAMES = ("cnn9", "efficientnetv2_b0", "efficientnet_b0")
+NAMES = ("cnn9", "ladder1", "ladder2", "ladder3", "ladder4", "ladder5", "efficientnetv2_b0", "efficientnet_b0")
 
 
 def recipe_of(params_file, name: str, profile: str = "seed", **changes) -> Recipe:
@@ -75,6 +75,15 @@ def test_k1_has_the_papers_parameters(params_file):
     assert count_parameters(model) == (13_870_484, 13_870_484)
     dropouts = [layer.rate for layer in model.get_layer("cnn9").layers if isinstance(layer, keras.layers.Dropout)]
     assert dropouts == [0.2, 0.5, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(("number", "parameters"), [(1, 256_230), (2, 340_838), (3, 342_694), (4, 342_694), (5, 342_694)])
+def test_the_ladder_counted_by_hand(params_file, number, parameters):
+    """130 in the convolution; 2,560 features; 256,100, or 327,808 + 12,900, or 327,808 + 8,256 + 6,500 in the dense layers."""
+    model = build_classifier(recipe_of(params_file, f"ladder{number}"), MEAN).model
+    assert count_parameters(model) == (parameters, parameters)
+    dropouts = [layer.rate for layer in model.get_layer("cnn").layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
+    assert dropouts == ([0.2] if number >= 4 else [])
 
 
 def test_k1_of_any_size_is_k1_at_32_pixels(params_file):

@@ -45,7 +45,7 @@ class PaperGenerator(keras.utils.PyDataset):
         rows = slice(index * self._batch, (index + 1) * self._batch)
         resized = [cv2.resize(image, (224, 224), interpolation=cv2.INTER_CUBIC) for image in self._images.pixels[rows]]
         batch = np.stack([self._augment(image=image)["image"] for image in resized])
-        return batch, np.eye(100, dtype=np.float32)[self._images.fine_label[rows]]
+        return batch, np.eye(100, dtype=np.float32)[self._images.label[rows]]
 
 
 class PlainDataset(keras.utils.PyDataset):
@@ -106,7 +106,7 @@ def fit_rates(recipe: Recipe, images: Images, steps: int) -> tuple[float, float]
     """Images/s of `fit` on the pipeline's batches, and on one batch that is always in memory."""
     model = build_classifier(recipe, (0.5, 0.5, 0.5)).trainer
     model.compile(
-        optimizer=build_optimizer(recipe.optimizer, recipe.schedule, 1000),
+        optimizer=build_optimizer(recipe.optimizer, recipe.schedule, 1000, recipe.epochs),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         jit_compile=False,
     )

@@ -41,7 +41,7 @@ def paper_model() -> keras.Model:
 def pipeline_model(recipe: Recipe) -> keras.Model:
     model = build_classifier(recipe, (0.5, 0.5, 0.5)).trainer
     model.compile(
-        optimizer=build_optimizer(recipe.optimizer, recipe.schedule, 1000),
+        optimizer=build_optimizer(recipe.optimizer, recipe.schedule, 1000, recipe.epochs),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
         jit_compile=False,

@@ -9,6 +9,7 @@ OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Part = Literal["stem", "body", "head"]
+Target = Literal["fine", "coarse"]
 
 
 class Settings(BaseModel):
@@ -51,6 +52,24 @@ class Cnn(Settings):
     dropout: Fraction = Field(0.0, description="before the output layer")
 
 
+class HeadConvolution(Settings):
+    """A convolution with relu behind a network of Keras Applications."""
+
+    filters: Count
+    kernel: Count
+
+
+class Backbone(Settings):
+    """MobileNet or ResNet50 of Keras Applications, then a convolution and dense layers where the recipe asks."""
+
+    name: Literal["mobilenet", "resnet50"]
+    scaling: Literal["imagenet", "unit"] = Field("imagenet", description="pixels as the weights were trained on, or as reports did: 0 to 1")
+    convolution: HeadConvolution | None = None
+    hidden: tuple[Count, ...] = Field((), description="units of the dense layers before the output layer")
+    hidden_dropout: Fraction = Field(0.0, description="between dense layers")
+    dropout: Fraction = Field(0.0, description="before the output layer")
+
+
 class EfficientNet(Settings):
     """Of Keras Applications."""
 
@@ -71,7 +90,7 @@ class EfficientNet(Settings):
     dropout: Fraction = Field(0.5, description="before the output layer")
 
 
-Architecture = Annotated[Cnn9 | Cnn | EfficientNet, Field(discriminator="name")]
+Architecture = Annotated[Cnn9 | Cnn | Backbone | EfficientNet, Field(discriminator="name")]
 
 
 class Phase(Settings):
@@ -145,6 +164,13 @@ class Optimizer(Settings):
         return self
 
 
+class Restart(Settings):
+    """A new cycle of the schedule."""
+
+    after: Count = Field(description="epochs of the training that lie before it")
+    rate: Positive = Field(1.0, description="factor of the recipe's learning rate")
+
+
 class Schedule(Settings):
     """Learning rate over the steps of a training."""
 
@@ -153,6 +179,7 @@ class Schedule(Settings):
     )
     warmup: OpenFraction = Field(0.25, description="share of all steps that rise; `one_cycle` only")
     final: Fraction = Field(0.0, description="share of the rate that is left at the end; not of a `constant` one")
+    restarts: tuple[Restart, ...] = Field((), description="the schedule begins again, as in SGDR (Loshchilov & Hutter 2017)")
 
     @model_validator(mode="after")
     def _fits_its_name(self) -> Self:
@@ -160,6 +187,11 @@ class Schedule(Settings):
             raise ValueError(f"`warmup` with the schedule `{self.name}`; only `one_cycle` rises")
         if self.name == "constant" and self.final:
             raise ValueError("`final` with a constant rate, which is the same at the end; use `cosine`")
+        if self.name == "constant" and self.restarts:
+            raise ValueError("`restarts` of a constant rate, which never ends; use `cosine` or `one_cycle`")
+        ends = [restart.after for restart in self.restarts]
+        if ends != sorted(set(ends)):
+            raise ValueError(f"`restarts` after {ends} epochs; write them in order, each once")
         return self
 
 
@@ -175,6 +207,7 @@ class Recipe(Settings):
     """Everything that decides what a training produces, apart from its input data."""
 
     architecture: Architecture
+    target: Target = Field("fine", description="what is predicted: the 100 classes, or the 20 superclasses")
     image_size: Count = Field(description="height and width in pixels that the saved model's network sees")
     progressive: tuple[Step, ...] = Field((), description="the first epochs, in order; the rest go by `image_size` and `freeze_*`")
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
@@ -200,7 +233,7 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _fits_its_architecture(self) -> Self:
         architecture, phases = self.architecture, [self.phase_at(epoch) for epoch in range(self.epochs)]
-        if not isinstance(architecture, EfficientNet):
+        if isinstance(architecture, Cnn9 | Cnn):
             if self.weights != "none":
                 raise ValueError(f"there are no pretrained weights for {architecture.name}; `weights: none`, not '{self.weights}'")
             if any(phase.freeze_blocks or phase.freeze_batch_norm for phase in phases):
@@ -212,6 +245,8 @@ class Recipe(Settings):
                 raise ValueError("`progressive` with cnn9 ends at `image_size: 32` and takes 8 to 32 pixels before")
         if isinstance(architecture, Cnn) and self.progressive:
             raise ValueError("`progressive` with cnn, whose dense layers take one image size; remove it")
+        if isinstance(architecture, Backbone) and any(phase.freeze_blocks for phase in phases):
+            raise ValueError(f"`freeze_blocks` with {architecture.name}; only EfficientNets freeze block by block")
         blocks = 6 if architecture.name.startswith("efficientnetv2") else 7
         if any(phase.freeze_blocks > blocks for phase in phases):
             raise ValueError(f"`freeze_blocks` above {blocks}: {architecture.name} has {blocks} blocks")
@@ -226,6 +261,8 @@ class Recipe(Settings):
             raise ValueError("`progressive` with `augmentation.order: resized`, which resizes once, before; use `native`")
         if (used := sum(step.epochs for step in self.progressive)) and used >= self.epochs:
             raise ValueError(f"`progressive` takes {used} of {self.epochs} epochs and leaves none at `image_size`")
+        if self.schedule.restarts and (last := self.schedule.restarts[-1].after) >= self.epochs:
+            raise ValueError(f"a restart after {last} epochs, of {self.epochs} in all; remove it")
         for name in ("early_stopping", "plateau"):
             if self.progressive and getattr(self, name):
                 raise ValueError(f"`{name}` with `progressive`; losses at different image sizes do not compare; remove one of them")

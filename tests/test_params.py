@@ -61,6 +61,9 @@ def test_an_unknown_choice_is_refused_with_the_nearest_name(params_file):
         ("cnn9", {"progressive": [{"size": 16, "epochs": 1}]}, "`early_stopping` with `progressive`"),
         ("cnn9", {"schedule": {"warmup": 0.1}}, "`warmup` with the schedule `constant`"),
         ("cnn9", {"schedule": {"final": 0.1}}, "`final` with a constant rate"),
+        ("cnn9", {"schedule": {"restarts": [{"after": 2}]}}, "`restarts` of a constant rate"),
+        ("cnn9", {"schedule": {"name": "cosine", "restarts": [{"after": 3}, {"after": 2}]}}, "write them in order"),
+        ("cnn9", {"schedule": {"name": "cosine", "restarts": [{"after": 500}]}}, "a restart after 500 epochs, of 100"),
         ("cnn9", {"early_stopping": None, "progressive": [{"size": 64, "epochs": 1}]}, "takes 8 to 32 pixels"),
         ("efficientnetv2_b0", {"freeze_blocks": 7}, "efficientnetv2_b0 has 6 blocks"),
         ("cnn9", {"mixing": {"probability": 0.5}}, "set `mixup` or `cutmix`"),
@@ -132,7 +135,7 @@ def test_what_a_step_does_not_say_is_as_the_recipe_has_it(params_file):
         name: [(phase.size, phase.freeze_batch_norm, phase.freeze_blocks) for phase in map(params.recipe(name).phase_at, range(epochs))]
         for name, epochs in (("efficientnet_b0", 9), ("efficientnetv2_b0", 10))
     }
-    assert phases["efficientnet_b0"] == [(64, False, 0)] * 4 + [(96, True, 2)] * 3 + [(128, True, 3)] * 2
+    assert phases["efficientnet_b0"] == [(64, False, 0)] * 4 + [(96, True, 2)] * 2 + [(128, True, 3)] * 3
     assert phases["efficientnetv2_b0"] == [(64, True, 2)] * 2 + [(96, True, 2)] * 4 + [(128, True, 3)] * 4
 
 

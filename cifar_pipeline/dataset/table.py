@@ -19,10 +19,12 @@ import pyarrow.parquet as pq
 from cifar_pipeline.artifacts import file_digest, replacing_file
 from cifar_pipeline.dataset.pickles import read_pickle
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.recipes import Target
 
 SHAPE = (32, 32, 3)
 IMAGE_BYTES = 32 * 32 * 3
 FINE, COARSE = 100, 20
+CLASSES: dict[Target, int] = {"fine": FINE, "coarse": COARSE}
 MEMBERS = ("meta", "train", "test")
 MEMBER_LIMIT = 256 << 20  # bytes; upstream's largest member has 155 MB
 ARCHIVE_LIMIT = 512 << 20  # bytes, unpacked

@@ -51,7 +51,7 @@ def _model(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
         kinds={"keras", "tensorflow"},
         pool=POOL,
         check_specs=check_specs(stage, MODEL_CHECKS),
-        description=f"`{name}` trained by its recipe: model.keras (uint8 32×32×3 to 100 logits), history, temperature, provenance.",
+        description=f"`{name}` trained by its recipe: model.keras (uint8 32×32×3 to logits), history, temperature, provenance.",
     )
     def model(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
         from cifar_pipeline.training.run import train_and_save
@@ -96,13 +96,13 @@ def _report(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
         description=f"How `{name}` does on the test split: figures with intervals, calibration, confusions, a page and a model card.",
     )
     def report(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
-        from cifar_pipeline.evaluation.report import PICTURES, PLOTS, Inputs, check_report, write_report
+        from cifar_pipeline.evaluation.report import PLOTS, Inputs, check_report, write_report
 
         with pipeline.step(context) as (home, active):
             folder = home.report(name)
             metrics = write_report(name, Inputs(home.predictions(name), home.model(name), home.table, home.test_subsets), folder)
             checks = check_report(folder, active.floor(name))
-        pictures = {picture: inline(folder / PLOTS / f"{picture}.png") for picture in PICTURES}
+        pictures = {picture.stem: inline(picture) for picture in sorted((folder / PLOTS).glob("*.png"))}
         return finished(stage, checks, {**metrics, **pictures})
 
     return report

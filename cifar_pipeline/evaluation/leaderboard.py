@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cifar_pipeline.artifacts import read_json, replacing_folder
+from cifar_pipeline.dataset.table import FINE
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation import plots
 from cifar_pipeline.evaluation.comparison import compare_all
@@ -33,10 +34,11 @@ SUBSET_SIZES = {f"{NO_DUPLICATES}_top1": f"{NO_DUPLICATES}_n"}
 METRIC_KEYS = (
     *(f"{key}{end}" for key in ACCURACIES.values() for end in ("", "_low", "_high")),
     *SUBSET_SIZES.values(),
-    *("n", "nll", "ece15", "ece15_scaled"),
+    *("n", "classes", "nll", "ece15", "ece15_scaled"),
 )
 COLUMNS = (
     "model",
+    "classes",
     *(f"{key}{end}" for key in ACCURACIES.values() for end in ("", "_low", "_high")),
     "nll",
     "ece15",
@@ -63,6 +65,8 @@ class Entry:
 def write_leaderboard(entries: Mapping[str, Entry], folder: Path) -> pd.DataFrame:
     """Write `leaderboard.csv`, `pairs.csv`, pictures and a page over all models into `folder`; best top-1 accuracy first.
 
+    Models of the 20 superclasses come after those of the 100 classes; none is compared with one of the others.
+
     Raises: PipelineError when an artefact is missing or does not belong to the others, or a model is below its floor.
     """
     rows, histories, predictions = [], {}, {}
@@ -87,9 +91,11 @@ def write_leaderboard(entries: Mapping[str, Entry], folder: Path) -> pd.DataFram
             raise PipelineError(f"{entry.report} is not the report on {entry.predictions}; materialize it again")
     correct = {name: predicted.predicted == predicted.true for name, predicted in predictions.items()}
     # Several seeds share a line only for the reader; pairs are compared image by image, so model by model.
-    shown = _one_entry_a_recipe(board).sort_values("top1", ascending=False, ignore_index=True)
-    order = list(board.sort_values("top1", ascending=False)["model"])
-    pairs = compare_all({name: correct[name] for name in order})
+    shown, ranked = (
+        table.sort_values(["classes", "top1"], ascending=False, ignore_index=True) for table in (_one_entry_a_recipe(board), board)
+    )
+    order = list(ranked["model"])
+    pairs = pd.concat([compare_all({name: correct[name] for name in group["model"]}) for _, group in ranked.groupby("classes", sort=False)])
     with replacing_folder(folder) as new:
         shown[list(COLUMNS)].to_csv(new / "leaderboard.csv", index=False)
         pairs.to_csv(new / "pairs.csv", index=False)
@@ -102,7 +108,7 @@ def write_leaderboard(entries: Mapping[str, Entry], folder: Path) -> pd.DataFram
             subtitle=f"profile {board['profile'].iloc[0]}, {board['n'].iloc[0]:,} test images",
             generated=bool(board["generated"].iloc[0]),
             pictures={name: (alternative, encoded(new / f"{name}.png")) for name, alternative in PICTURES.items()},
-            table=table_html(_readable(shown)),
+            tables={int(classes): table_html(_readable(group)) for classes, group in shown.groupby("classes", sort=False)},
             pairs=table_html(_readable_pairs(pairs)) if len(pairs) else "",
             pairs_count=len(pairs),
             models=order,
@@ -134,7 +140,7 @@ def _one_entry_a_recipe(board: pd.DataFrame) -> pd.DataFrame:
             n = int(group[SUBSET_SIZES.get(key, "n")].iloc[0])
             entry[f"{key}_low"], entry[f"{key}_high"] = wilson(round(entry[key] * n), n)
         entry |= {"seeds": len(group), "top1_spread": group["top1"].std() if len(group) > 1 else np.nan}
-        entry |= {"n": int(group["n"].iloc[0]), "parameters": int(group["parameters"].iloc[0])}
+        entry |= {key: int(group[key].min()) for key in ("n", "classes", "parameters")}
         entries.append(entry)
     return pd.DataFrame(entries)
 
@@ -142,10 +148,11 @@ def _one_entry_a_recipe(board: pd.DataFrame) -> pd.DataFrame:
 def _readable(board: pd.DataFrame) -> pd.DataFrame:
     """The leaderboard as people read it: percent with intervals, minutes, thousands."""
     rows: Any = board.to_dict("records")
+    fine = board["classes"].iloc[0] == FINE
     return pd.DataFrame(
         {
             "model": board["model"],
-            **{heading: [_accuracy(row, key) for row in rows] for heading, key in ACCURACIES.items()},
+            **{heading: [_accuracy(row, key) for row in rows] for heading, key in ACCURACIES.items() if fine or key != "coarse_top1"},
             "seeds": ["{seeds} (deviation {top1_spread:.2%})".format(**row) if row["seeds"] > 1 else "1" for row in rows],
             "loss": board["nll"],
             "ECE, scaled": ["{ece15:.3f}, {ece15_scaled:.3f}".format(**row) for row in rows],

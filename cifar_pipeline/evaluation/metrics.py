@@ -9,25 +9,28 @@ import pyarrow as pa
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from cifar_pipeline.dataset.table import FINE, read_table
+from cifar_pipeline.dataset.table import CLASSES, COARSE, FINE, read_table
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.recipes import Target
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Names, and which superclass a class belongs to."""
+    """What is predicted: names, and which superclass each belongs to. A superclass belongs to itself."""
 
-    fine_names: list[str]
+    names: list[str]
     coarse_names: list[str]
     coarse_of: np.ndarray
-    """(100,) the coarse label of each fine label"""
+    """(100,) or (20,) the coarse label of each label"""
 
     @classmethod
-    def of(cls, table: pa.Table) -> "Classes":
+    def of(cls, table: pa.Table, target: Target) -> "Classes":
         """From the table's metadata and its columns `fine_label` and `coarse_label`."""
         coarse_of = np.zeros(FINE, int)
         coarse_of[table["fine_label"].to_numpy()] = table["coarse_label"].to_numpy()
         names = {key: table.schema.metadata[key].decode().split(",") for key in (b"fine_names", b"coarse_names")}
+        if target == "coarse":
+            return cls(names[b"coarse_names"], names[b"coarse_names"], np.arange(COARSE))
         return cls(names[b"fine_names"], names[b"coarse_names"], coarse_of)
 
 
@@ -37,9 +40,10 @@ class Predictions:
 
     row_id: np.ndarray
     true: np.ndarray
-    """(N,) fine labels"""
+    """(N,) labels"""
     probabilities: np.ndarray
-    """(N, 100)"""
+    """(N, 100), or of superclasses (N, 20)"""
+    target: Target
     archive_sha256: str
     model_sha256: str
     """of the weights that predicted"""
@@ -56,20 +60,22 @@ class Predictions:
     def read(cls, path: Path) -> "Predictions":
         """Read the predictions' Parquet file.
 
-        Raises: PipelineError when it is missing, or holds something else than 100 probabilities a row.
+        Raises: PipelineError when it is missing, or holds something else than a probability for each class.
         """
         table = read_table(path)
-        if {"row_id", "fine_label", "probabilities"} - set(table.column_names):
-            raise PipelineError(f"{path} has the columns {table.column_names}, expected row_id, fine_label and probabilities")
+        target: Target = "coarse" if "coarse_label" in table.column_names else "fine"
+        if {"row_id", f"{target}_label", "probabilities"} - set(table.column_names):
+            raise PipelineError(f"{path} has the columns {table.column_names}, expected row_id, fine_label or coarse_label, probabilities")
+        classes = CLASSES[target]
         kind = table.schema.field("probabilities").type
-        if not pa.types.is_fixed_size_list(kind) or kind.list_size != FINE or not table.num_rows:
-            raise PipelineError(f"{path} holds {table.num_rows} rows of {kind}, expected lists of {FINE} probabilities; predict again")
-        probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(-1, FINE)
+        if not pa.types.is_fixed_size_list(kind) or kind.list_size != classes or not table.num_rows:
+            raise PipelineError(f"{path} holds {table.num_rows} rows of {kind}, expected lists of {classes} probabilities; predict again")
+        probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(-1, classes)
         possible = np.isfinite(probabilities).all() and (probabilities >= 0).all()
         if not possible or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
             raise PipelineError(f"{path} holds rows that are not probabilities (NaN, below 0, or a sum other than 1); predict again")
         origin = {key: (table.schema.metadata or {}).get(key.encode(), b"unknown").decode() for key in ("archive_sha256", "model_sha256")}
-        return cls(table["row_id"].to_numpy(), table["fine_label"].to_numpy().astype(int), probabilities, **origin)
+        return cls(table["row_id"].to_numpy(), table[f"{target}_label"].to_numpy().astype(int), probabilities, target, **origin)
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -85,7 +91,7 @@ def accuracy_with_interval(name: str, correct: np.ndarray) -> dict[str, float]:
 
 
 def compute_metrics(predictions: Predictions, classes: Classes) -> dict[str, float]:
-    """n; top-1, top-5, superclass and balanced accuracy with intervals; macro precision, recall and F1; NLL and Brier score.
+    """n, classes; top-1, top-5, superclass and balanced accuracy with intervals; macro precision, recall, F1; NLL and Brier score.
 
     Superclass accuracy twice: `coarse_top1` of the superclass of the likeliest class, `coarse_summed` of the likeliest sum over the
     classes of a superclass.
@@ -96,12 +102,13 @@ def compute_metrics(predictions: Predictions, classes: Classes) -> dict[str, flo
     of_true = probabilities[np.arange(len(true)), true]
     # Among equal probabilities the lower label comes first, as argmax has it: top-1 is then never above top-5.
     rank = (probabilities > of_true[:, None]).sum(axis=1)
-    rank += ((probabilities == of_true[:, None]) & (np.arange(FINE) < true[:, None])).sum(axis=1)
+    rank += ((probabilities == of_true[:, None]) & (np.arange(probabilities.shape[1]) < true[:, None])).sum(axis=1)
     coarse_true = classes.coarse_of[true]
     summed = probabilities @ np.eye(len(classes.coarse_names))[classes.coarse_of]
-    table = per_class(true, predictions.predicted, classes.fine_names)
+    table = per_class(true, predictions.predicted, classes.names)
     return {
         "n": len(true),
+        "classes": probabilities.shape[1],
         **accuracy_with_interval("top1", rank == 0),
         **accuracy_with_interval("top5", rank < 5),
         **accuracy_with_interval("coarse_top1", classes.coarse_of[predictions.predicted] == coarse_true),

@@ -66,22 +66,28 @@ def plot_confusion(counts: pd.DataFrame, groups: np.ndarray | None = None) -> Fi
     return figure
 
 
-def plot_classes(table: pd.DataFrame, groups: list[str]) -> Figure:
-    """Recall of every class with its interval, a panel a superclass.
+def plot_classes(table: pd.DataFrame, groups: list[str] | None = None) -> Figure:
+    """Recall of every class with its interval.
 
     Args:
-        table: as `metrics.per_class` gives it; `groups` is its classes' superclasses.
+        table: as `metrics.per_class` gives it.
+        groups: its classes' superclasses, each of which becomes a panel; one panel where absent.
     """
-    figure, panels = plt.subplots(7, 3, figsize=(9.2, 12), sharex=True, layout="constrained")
-    for panel, (group, rows) in zip(panels.flat, table.groupby(groups, sort=True), strict=False):
+    grouped = table.groupby(groups or ["all"] * len(table), sort=True)
+    columns = min(3, len(grouped))
+    rows_down = -(-len(grouped) // columns)
+    height = rows_down * (0.5 + 0.24 * int(grouped.size().max()))
+    figure, panels = plt.subplots(rows_down, columns, figsize=(9.2, height), sharex=True, squeeze=False, layout="constrained")
+    for panel, (group, rows) in zip(panels.flat, grouped, strict=False):
         errors = np.abs(rows[["recall_low", "recall_high"]].to_numpy().T - rows["recall"].to_numpy())
         panel.barh(rows.index, rows["recall"], xerr=errors, color=BLUE, ecolor="black", capsize=2, error_kw={"linewidth": 0.8})
         panel.invert_yaxis()
-        panel.set_title(str(group).replace("_", " "), fontsize=10)
+        if groups:
+            panel.set_title(str(group).replace("_", " "), fontsize=10)
         panel.tick_params(labelsize=8)
         panel.set_xlim(0, 1)
         panel.grid(axis="x", alpha=0.3)
-    for panel in panels.flat[len(set(groups)) :]:
+    for panel in panels.flat[len(grouped) :]:
         panel.axis("off")
     figure.supxlabel("recall, with 95 % interval", fontsize=10)
     return figure
@@ -168,12 +174,15 @@ def plot_contact_sheet(bands: list[tuple[str, np.ndarray]]) -> Figure:
 
 
 def plot_leaderboard(board: pd.DataFrame) -> Figure:
-    """Test accuracy with its interval, a bar a model."""
+    """Test accuracy with its interval, a bar a model, in a colour for each number of classes."""
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.6 * len(board)), layout="constrained")
-    axes.barh(board["model"], board["top1"], xerr=_errors(board), color=BLUE, ecolor="black", capsize=4)
+    for (classes, group), colour in zip(board.groupby("classes", sort=False), COLOURS, strict=False):
+        axes.barh(group["model"], group["top1"], xerr=_errors(group), color=colour, ecolor="black", capsize=4, label=f"{classes} classes")
     axes.invert_yaxis()
     axes.set(xlabel="top-1 accuracy on the test split, with 95 % interval", xlim=(0, 1.02))
     axes.grid(axis="x", alpha=0.3)
+    if board["classes"].nunique() > 1:
+        axes.legend(loc="lower right")
     return figure
 
 
@@ -184,7 +193,9 @@ def plot_accuracy_against(board: pd.DataFrame) -> Figure:
         (panels[0], board["training_s"] / 60, "training, minutes"),
         (panels[1], board["parameters"] / 1e6, "parameters, millions"),
     ):
-        panel.errorbar(values, board["top1"], yerr=_errors(board), fmt="o", color=BLUE, ecolor="black", capsize=3)
+        for index, (classes, group) in enumerate(board.groupby("classes", sort=False)):
+            style = {"fmt": MARKERS[index], "color": COLOURS[index], "ecolor": "black", "capsize": 3, "label": f"{classes} classes"}
+            panel.errorbar(values[group.index], group["top1"], yerr=_errors(group), **style)
         for x, y, name in zip(values, board["top1_high"], board["model"], strict=True):
             panel.annotate(name, (x, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=9)
         panel.set(xlabel=label, xscale="log")
@@ -194,6 +205,8 @@ def plot_accuracy_against(board: pd.DataFrame) -> Figure:
         panel.xaxis.set_minor_formatter("")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("top-1 accuracy")
+    if board["classes"].nunique() > 1:
+        panels[0].legend()
     return figure
 
 

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 
 from cifar_pipeline.artifacts import replacing_file
 from cifar_pipeline.dataset.splits import archive_of
-from cifar_pipeline.dataset.table import read_table
+from cifar_pipeline.dataset.table import COARSE, read_table
 from cifar_pipeline.inputs.batches import load_images
+from cifar_pipeline.recipes import Target
 from cifar_pipeline.training.saved import load_model, weights_digest
 
 BATCH = 250
@@ -19,18 +20,21 @@ BATCH = 250
 def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
     """(row_id, fine_label, probabilities[100], top5_label[5], top5_probability[5]) of every test image, in row order.
 
+    Of a model of the superclasses: (row_id, coarse_label, probabilities[20], ...).
     The metadata names archive and model by checksums, so that a report can tell whether the predictions are of the model at hand.
 
     Raises: PipelineError when an input is missing or they do not belong together.
     """
-    images, classifier = load_images(table, splits, "test"), load_model(model)
+    classifier = load_model(model)
+    target: Target = "coarse" if classifier.output_shape[-1] == COARSE else "fine"
+    images = load_images(table, splits, "test", target)
     logits = classifier.predict(images.pixels, batch_size=BATCH, verbose=0)
     probabilities = np.asarray(keras.ops.softmax(logits), np.float32)
     top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
     columns = pa.table(
         {
             "row_id": pa.array(images.row_id.astype(np.int32)),
-            "fine_label": pa.array(images.fine_label.astype(np.uint8)),
+            f"{target}_label": pa.array(images.label.astype(np.uint8)),
             "probabilities": _lists(probabilities),
             "top5_label": _lists(top5.astype(np.uint8)),
             "top5_probability": _lists(np.take_along_axis(probabilities, top5, axis=1)),

@@ -11,7 +11,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from cifar_pipeline.artifacts import read_json, replacing_folder, write_json
-from cifar_pipeline.dataset.table import pixels, read_table
+from cifar_pipeline.dataset.table import FINE, pixels, read_table
 from cifar_pipeline.dataset.validation import Check
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation import plots
@@ -36,6 +36,7 @@ from cifar_pipeline.evaluation.metrics import (
 )
 from cifar_pipeline.evaluation.pages import encoded, render, starting_point, table_html
 from cifar_pipeline.evaluation.subsets import NO_DUPLICATES, SUMMARY, SUMMARY_KEYS, read_subsets
+from cifar_pipeline.recipes import Target
 
 EXAMPLES, MISTAKES, WORST, CONFUSED = 24, 12, 5, 20
 PAGE, CARD, METRICS, PROVENANCE, HISTORY, CONFUSIONS, TABLES, PLOTS = (
@@ -81,6 +82,8 @@ PICTURES = {
     ),
     "examples": ("Some test images", "Test images drawn at random, with their true and predicted names"),
 }
+OF_CLASSES = {"confusion_fine", "superclasses"}
+"""Pictures and tables that a model of the superclasses does not have: they would repeat others."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class Inputs:
 class Evaluation:
     """Everything that is computed from the predictions of one model."""
 
+    target: Target
     metrics: dict[str, float]
     classes: pd.DataFrame
     superclasses: pd.DataFrame
@@ -114,7 +118,7 @@ class Evaluation:
     def tables(self) -> dict[str, pd.DataFrame]:
         """By file name, each indexed by what its rows are of."""
         bins = pd.concat({"as trained": self.before, "scaled": self.after}, names=["model", "bin"])
-        return {
+        tables = {
             "classes": self.classes,
             "superclasses": self.superclasses,
             "confusion_fine": self.fine,
@@ -123,6 +127,7 @@ class Evaluation:
             "reliability": bins,
             "risk_coverage": self.risk.set_index("coverage"),
         }
+        return {name: table for name, table in tables.items() if name not in OF_CLASSES or self.target == "fine"}
 
 
 def evaluate(predicted: Predictions, classes: Classes, subsets: pd.DataFrame, temperature: float) -> Evaluation:
@@ -135,7 +140,7 @@ def evaluate(predicted: Predictions, classes: Classes, subsets: pd.DataFrame, te
     true, guess = predicted.true, predicted.predicted
     coarse_true, coarse_guess = classes.coarse_of[true], classes.coarse_of[guess]
     metrics = compute_metrics(predicted, classes)
-    by_class = per_class(true, guess, classes.fine_names)
+    by_class = per_class(true, guess, classes.names)
     by_class.insert(0, "superclass", [classes.coarse_names[label] for label in classes.coarse_of])
     scaled = scale(predicted.probabilities, temperature)
     confidence = Confidence.of(predicted.probabilities, true)
@@ -152,10 +157,11 @@ def evaluate(predicted: Predictions, classes: Classes, subsets: pd.DataFrame, te
         "aurc": area_under_risk_coverage(risk),
     }
     return Evaluation(
+        predicted.target,
         metrics,
         by_class,
         per_class(coarse_true, coarse_guess, classes.coarse_names).rename_axis("superclass"),
-        confusion(true, guess, classes.fine_names),
+        confusion(true, guess, classes.names),
         confusion(coarse_true, coarse_guess, classes.coarse_names),
         before,
         after,
@@ -173,11 +179,12 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, float]:
     if predicted.model_sha256 != provenance["model_sha256"]:
         raise PipelineError(f"{inputs.predictions} are of another model than {inputs.model}; materialize the predictions again")
     data = read_table(inputs.table, ["fine_label", "coarse_label", "image"])
-    if predicted.row_id.max() >= data.num_rows or (data["fine_label"].to_numpy()[predicted.row_id] != predicted.true).any():
+    labels = data[f"{predicted.target}_label"].to_numpy()
+    if predicted.row_id.max() >= data.num_rows or (labels[predicted.row_id] != predicted.true).any():
         raise PipelineError(
             f"{inputs.predictions} was not made from {inputs.table}: their labels differ; materialize the predictions again"
         )
-    classes = Classes.of(data)
+    classes = Classes.of(data, predicted.target)
     calibration = read_json(inputs.model / "calibration.json", ("temperature", "n", "loss_before", "loss_after"))
     if not (inputs.model / HISTORY).is_file():
         raise PipelineError(f"{inputs.model / HISTORY} is missing; materialize the model again, or `dvc pull`")
@@ -200,10 +207,10 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, float]:
         page = render(
             "report.html.j2",
             **shared,
-            pictures={key: (*PICTURES[key], encoded(new / PLOTS / f"{key}.png")) for key in PICTURES},
+            pictures={key: (*PICTURES[key], encoded(new / PLOTS / f"{key}.png")) for key in pictures_of(predicted.target)},
             worst=table_html(_named(evaluation.classes.nsmallest(WORST, "recall"))),
             confused=table_html(tables["most_confused"].reset_index()) if len(tables["most_confused"]) else "",
-            superclasses=table_html(_named(evaluation.superclasses)),
+            superclasses=table_html(_named(evaluation.superclasses)) if predicted.target == "fine" else "",
             classes=table_html(_named(evaluation.classes)),
             likes=read_json(inputs.subsets / SUMMARY, SUMMARY_KEYS),
             raw_provenance=json.dumps(provenance, indent=2),
@@ -212,13 +219,20 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, float]:
     return evaluation.metrics
 
 
+def pictures_of(target: Target) -> list[str]:
+    """The pictures that a report has."""
+    return [name for name in PICTURES if name not in OF_CLASSES or target == "fine"]
+
+
 def check_report(folder: Path, floor: float) -> list[Check]:
     """Whether every part of a report is there and its key figures are possible, and top-1 accuracy reaches the profile's floor."""
-    wanted = [*PARTS, *(f"{PLOTS}/{name}.png" for name in PICTURES)]
+    wanted = list(PARTS)
+    if (folder / METRICS).is_file():
+        metrics = read_json(folder / METRICS)
+        wanted += [f"{PLOTS}/{name}.png" for name in pictures_of("fine" if metrics["classes"] == FINE else "coarse")]
     missing = [name for name in wanted if not (folder / name).exists() or not (folder / name).stat().st_size]
     if missing:
         return [Check("report_complete", False, {"missing": missing}), Check("above_floor", False, {"report_complete": False})]
-    metrics = read_json(folder / METRICS)
     ordered = 0 <= metrics["top1_low"] <= metrics["top1"] <= metrics["top5"] <= 1 and metrics["top1"] <= metrics["coarse_top1"]
     possible = ordered and all(np.isfinite(value) for value in metrics.values())
     return [Check("report_complete", bool(possible), {"files": len(wanted)}), check_floor(metrics, floor)]
@@ -230,7 +244,8 @@ def check_floor(metrics: dict[str, float], floor: float) -> Check:
 
 
 def _pictures(evaluation: Evaluation, predicted: Predictions, classes: Classes, data: pa.Table, history: pd.DataFrame) -> dict[str, Figure]:
-    images, names = pixels(data), np.array(classes.fine_names)
+    fine = predicted.target == "fine"
+    images, names = pixels(data), np.array(classes.names)
     shown = np.random.default_rng(0).choice(len(predicted.true), EXAMPLES, replace=False)
     confidence = predicted.probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted.predicted != predicted.true)
@@ -240,11 +255,10 @@ def _pictures(evaluation: Evaluation, predicted: Predictions, classes: Classes, 
         [(names[label], float(predicted.probabilities[row, label])) for label in labels]
         for row, labels in zip(mistakes, likeliest, strict=True)
     ]
-    return {
+    figures = {
         "curves": plots.plot_curves(history),
         "confusion_coarse": plots.plot_confusion(evaluation.coarse),
-        "confusion_fine": plots.plot_confusion(evaluation.fine, classes.coarse_of),
-        "classes": plots.plot_classes(evaluation.classes, list(evaluation.classes["superclass"])),
+        "classes": plots.plot_classes(evaluation.classes, list(evaluation.classes["superclass"]) if fine else None),
         "reliability": plots.plot_reliability(evaluation.before, evaluation.after, evaluation.metrics["temperature"]),
         "risk_coverage": plots.plot_risk_coverage(evaluation.risk),
         "mistakes": plots.plot_mistakes(images[predicted.row_id[mistakes]], list(names[predicted.true[mistakes]]), top),
@@ -252,15 +266,18 @@ def _pictures(evaluation: Evaluation, predicted: Predictions, classes: Classes, 
             images[predicted.row_id[shown]], list(names[predicted.true[shown]]), list(names[predicted.predicted[shown]])
         ),
     }
+    return figures | {"confusion_fine": plots.plot_confusion(evaluation.fine, classes.coarse_of)} if fine else figures
 
 
 def _shared(name: str, evaluation: Evaluation, provenance: dict[str, Any], calibration: dict[str, Any]) -> dict[str, Any]:
     """What the page and the model card both tell."""
     started_from = starting_point(provenance["weights"]["name"])
+    classes = "100 classes" if evaluation.target == "fine" else "20 superclasses"
     return {
         "name": name,
         "title": f"{name} on {'generated images' if provenance['generated'] else 'CIFAR-100'}",
-        "subtitle": f"profile {provenance['profile']}, {evaluation.metrics['n']:,} test images, started from {started_from}",
+        "fine": evaluation.target == "fine",
+        "subtitle": f"{classes}, profile {provenance['profile']}, {evaluation.metrics['n']:,} test images, started from {started_from}",
         "started_from": started_from,
         "generated": provenance["generated"],
         "metrics": evaluation.metrics,

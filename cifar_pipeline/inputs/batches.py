@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from cifar_pipeline.dataset.splits import Split, archive_of, split_rows, stratified_subset
-from cifar_pipeline.dataset.table import FINE, pixels, read_table
+from cifar_pipeline.dataset.table import CLASSES, pixels, read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.augmentation import Augmenter
 from cifar_pipeline.inputs.mixing import mix
-from cifar_pipeline.recipes import Mixing, Recipe
+from cifar_pipeline.recipes import Mixing, Recipe, Target
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # grain warns that there is no JAX to profile
 import grain  # noqa: E402
@@ -29,8 +29,10 @@ class Images:
     """(N,) int64, into the table"""
     pixels: np.ndarray
     """(N, 32, 32, 3) uint8"""
-    fine_label: np.ndarray
-    """(N,) int64, 0..99"""
+    label: np.ndarray
+    """(N,) int64"""
+    target: Target = "fine"
+    """what the labels are of"""
 
     def __len__(self) -> int:
         return len(self.row_id)
@@ -41,25 +43,25 @@ class Images:
         return float(red), float(green), float(blue)
 
     def one_hot(self) -> np.ndarray:
-        """(N, 100) float32 labels."""
-        return np.eye(FINE, dtype=np.float32)[self.fine_label]
+        """(N, 100 or 20) float32 labels."""
+        return np.eye(CLASSES[self.target], dtype=np.float32)[self.label]
 
 
-def load_images(table: Path, splits: Path, split: Split, *, per_class: int | None = None, seed: int = 0) -> Images:
-    """Load a split, or a stratified subset of it with `per_class` images of each class.
+def load_images(table: Path, splits: Path, split: Split, target: Target = "fine", *, per_class: int | None = None, seed: int = 0) -> Images:
+    """Load a split, or a stratified subset of it with `per_class` images of each of the 100 classes.
 
     Raises: PipelineError when table and splits do not belong together, or a class has too few images.
     """
-    content, membership = read_table(table, ["fine_label", "image"]), read_table(splits)
+    content, membership = read_table(table, ["fine_label", "coarse_label", "image"]), read_table(splits)
     if archive_of(membership) != archive_of(content):
         raise PipelineError(
             f"{splits.name} was made from the archive {archive_of(membership):.12}, {table.name} from {archive_of(content):.12}; "
             "materialize `splits` again"
         )
     rows = split_rows(membership, split)
-    labels = content["fine_label"].to_numpy().astype(np.int64)
-    rows = stratified_subset(rows, labels[rows], per_class, seed)
-    return Images(rows.astype(np.int64), pixels(content)[rows], labels[rows])
+    rows = stratified_subset(rows, content["fine_label"].to_numpy()[rows], per_class, seed)
+    labels = content[f"{target}_label"].to_numpy()[rows].astype(np.int64)
+    return Images(rows.astype(np.int64), pixels(content)[rows], labels, target)
 
 
 def steps_per_epoch(images: Images, batch_size: int) -> int:
@@ -73,7 +75,7 @@ def steps_per_epoch(images: Images, batch_size: int) -> int:
 
 
 def training_batches(images: Images, recipe: Recipe, *, first_epoch: int = 0, workers: int = 0) -> grain.IterDataset:
-    """Shuffled, augmented batches of whole trainings, epoch after epoch: (B, H, W, 3) uint8 and (B, 100) float32.
+    """Shuffled, augmented batches of whole trainings, epoch after epoch: (B, H, W, 3) uint8 and (B, classes) float32.
 
     A batch follows from the recipe's seed and its number alone, so it is the same whoever makes it, and a training that goes
     on at `first_epoch` gets what an uninterrupted one got.

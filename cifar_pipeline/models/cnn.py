@@ -1,5 +1,6 @@
 """The plain CNNs of the reports: a convolution a block, then dense layers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from keras import layers
@@ -17,8 +18,13 @@ def cnn_features(x: Any, architecture: Cnn) -> Any:
         x = layers.MaxPooling2D(2, name=f"pool{number}")(x)
         x = layers.Dropout(block.dropout, name=f"drop{number}")(x)
     x = layers.Flatten(name="flatten")(x)
-    for number, units in enumerate(architecture.hidden, start=1):
+    return dense_layers(x, architecture.hidden, architecture.hidden_dropout)
+
+
+def dense_layers(x: Any, hidden: Sequence[int], dropout: float) -> Any:
+    """Features (N, C) through dense layers of `hidden` units, with dropout between them."""
+    for number, units in enumerate(hidden, start=1):
         if number > 1:
-            x = layers.Dropout(architecture.hidden_dropout, name=f"drop_dense{number}")(x)
+            x = layers.Dropout(dropout, name=f"drop_dense{number}")(x)
         x = layers.Dense(units, activation="relu", name=f"dense{number}")(x)
     return x

@@ -1,4 +1,4 @@
-"""Architectures by name. A model takes uint8 (N, 32, 32, 3) and gives (N, 100) float32 logits.
+"""Architectures by name. A model takes uint8 (N, 32, 32, 3) and gives float32 logits, (N, 100) or of superclasses (N, 20).
 
 Resizing, rescaling and centring are layers of the model: what was trained is what is saved and what is served.
 """
@@ -12,11 +12,12 @@ from typing import Any
 
 import keras
 
-from cifar_pipeline.dataset.table import FINE
+from cifar_pipeline.dataset.table import CLASSES
+from cifar_pipeline.models.backbone import backbone_features
 from cifar_pipeline.models.cnn import cnn_features
 from cifar_pipeline.models.cnn9 import cnn9_features
 from cifar_pipeline.models.efficientnet import efficientnet_features
-from cifar_pipeline.recipes import Cnn, Cnn9, Part, Phase, Recipe
+from cifar_pipeline.recipes import Backbone, Cnn, Cnn9, Part, Phase, Recipe
 
 INPUT_SIZE = 32
 RESIZE = "resize"
@@ -27,7 +28,7 @@ class Classifier:
     """One set of weights behind two inputs."""
 
     model: keras.Model
-    """uint8 (N, 32, 32, 3) to logits (N, 100): complete, what is saved and served."""
+    """uint8 (N, 32, 32, 3) to logits (N, classes): complete, what is saved and served."""
     trainer: keras.Model
     """What is compiled, so that the optimiser is not saved; takes images of any size for recipes that augment after resizing."""
 
@@ -45,7 +46,7 @@ def build_classifier(recipe: Recipe, channel_mean: tuple[float, float, float]) -
     with _float_policy(recipe.float_policy):
         features = _features(pixels, recipe, channel_mean, size)
         features = keras.layers.Dropout(recipe.architecture.dropout, name="drop_head")(features)
-    logits = keras.layers.Dense(FINE, dtype="float32", name="logits")(features)
+    logits = keras.layers.Dense(CLASSES[recipe.target], dtype="float32", name="logits")(features)
     network = keras.Model(pixels, logits, name=recipe.architecture.name)
     for layer in network._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization) and recipe.batch_norm_momentum is not None:
@@ -95,6 +96,8 @@ def _features(pixels: Any, recipe: Recipe, channel_mean: tuple[float, float, flo
         return cnn9_features(pixels, recipe.architecture, channel_mean, any_size=size is None)
     if isinstance(recipe.architecture, Cnn):
         return cnn_features(pixels, recipe.architecture)
+    if isinstance(recipe.architecture, Backbone):
+        return backbone_features(pixels, recipe.architecture, size, recipe.weights)
     return efficientnet_features(pixels, recipe.architecture.name, size, recipe.weights)
 
 

@@ -62,7 +62,7 @@ def train(
         if len(devices) > 1:
             share_statistics(trainer)
         trainer.compile(
-            optimizer=build_optimizer(recipe.optimizer, recipe.schedule, steps * recipe.epochs),
+            optimizer=build_optimizer(recipe.optimizer, recipe.schedule, steps, recipe.epochs),
             loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
             metrics=["accuracy"],
             # TensorFlow's XLA makes EfficientNet slower on a CPU, and has no bicubic resizing on a GPU (tensorflow #108660).

@@ -1,5 +1,6 @@
 """Optimiser and learning rate of a recipe, from Keras' own parts."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -15,8 +16,8 @@ KINDS: dict[str, type[keras.optimizers.Optimizer]] = {
 }
 
 
-def build_optimizer(settings: Optimizer, schedule: Schedule, steps: int) -> keras.optimizers.Optimizer:
-    """The Keras optimiser of a recipe that takes `steps` steps in all."""
+def build_optimizer(settings: Optimizer, schedule: Schedule, steps: int, epochs: int) -> keras.optimizers.Optimizer:
+    """The Keras optimiser of a recipe that takes `steps` steps in each of `epochs`."""
     arguments: dict[str, Any] = {"global_clipnorm": settings.clip_norm}
     if settings.ema:
         arguments |= {"use_ema": True, "ema_momentum": settings.ema}
@@ -27,7 +28,7 @@ def build_optimizer(settings: Optimizer, schedule: Schedule, steps: int) -> kera
     if settings.weight_decay or settings.name == "adamw":  # AdamW's own default is not zero
         arguments |= {"weight_decay": settings.weight_decay}
     kind = _for_parts(KINDS[settings.name], settings.part_rates)
-    optimizer = kind(_rate(settings.learning_rate, schedule, steps), **arguments)
+    optimizer = kind(_rate(settings.learning_rate, schedule, steps, epochs), **arguments)
     if settings.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
     return optimizer
@@ -52,10 +53,30 @@ def _for_parts(kind: type[keras.optimizers.Optimizer], factors: dict[Part, float
     return ForParts
 
 
-def _rate(peak: float, schedule: Schedule, steps: int) -> Any:
+def _rate(peak: float, schedule: Schedule, steps: int, epochs: int) -> Any:
     if schedule.name == "constant":
         return peak
+    starts = [0, *(restart.after * steps for restart in schedule.restarts), epochs * steps]
+    peaks = [peak, *(peak * restart.rate for restart in schedule.restarts)]
+    cycles = [_cycle(top, schedule, end - start) for top, start, end in zip(peaks, starts[:-1], starts[1:], strict=True)]
+    return _Cycles(starts[:-1], cycles) if schedule.restarts else cycles[0]
+
+
+def _cycle(peak: float, schedule: Schedule, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
     rising = round(steps * schedule.warmup) if schedule.name == "one_cycle" else 0
     return keras.optimizers.schedules.CosineDecay(
         0.0 if rising else peak, steps - rising, alpha=schedule.final, warmup_target=peak if rising else None, warmup_steps=rising
     )
+
+
+class _Cycles(keras.optimizers.schedules.LearningRateSchedule):
+    """One after another. Keras' CosineDecayRestarts has no warm-up, and lengths in a fixed ratio."""
+
+    def __init__(self, starts: Sequence[int], cycles: Sequence[keras.optimizers.schedules.LearningRateSchedule]) -> None:
+        self._starts, self._cycles = starts, cycles
+
+    def __call__(self, step: Any) -> Any:
+        rate = self._cycles[0](step)
+        for start, cycle in zip(self._starts[1:], self._cycles[1:], strict=True):
+            rate = keras.ops.where(step < start, rate, cycle(step - start))
+        return rate

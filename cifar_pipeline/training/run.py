@@ -40,14 +40,14 @@ def train_and_save(
     Raises: PipelineError as `train` and `load_images` do.
     """
     recipe = params.recipe(name)
-    training = load_images(home.table, home.splits, "train", per_class=recipe.train_per_class, seed=recipe.seed)
-    validation = load_images(home.table, home.splits, "validation", per_class=recipe.validation_per_class, seed=recipe.seed)
+    training = load_images(home.table, home.splits, "train", recipe.target, per_class=recipe.train_per_class, seed=recipe.seed)
+    validation = load_images(home.table, home.splits, "validation", recipe.target, per_class=recipe.validation_per_class, seed=recipe.seed)
     weights, inputs = _weights(recipe), {path.name: dvc_md5(path) for path in (home.table, home.splits)}
     checkpoints = Checkpoints(home.checkpoints(name, params.profile), _identity(recipe, weights, inputs))
     result = train(recipe, training, validation, checkpoints, lambda record, left: report(record.row(), left))
-    held_out = load_images(home.table, home.splits, "validation")  # all of it, where the recipe chose epochs by a part
+    held_out = load_images(home.table, home.splits, "validation", recipe.target)  # all of it, where the recipe chose epochs by a part
     logits = result.model.predict(held_out.pixels, batch_size=VALIDATION_BATCH, verbose=0)
-    calibration = fit_temperature(logits, held_out.fine_label)
+    calibration = fit_temperature(logits, held_out.label)
     summary = {
         "parameters": result.parameters[0],
         "trainable_parameters": result.parameters[1],

@@ -34,7 +34,7 @@ def save_training(training: Training, calibration: Calibration, provenance: dict
 
 
 def load_model(folder: Path) -> keras.Model:
-    """The saved model: uint8 (N, 32, 32, 3) to logits (N, 100).
+    """The saved model: uint8 (N, 32, 32, 3) to logits (N, classes).
 
     Raises: PipelineError when it is missing or damaged.
     """

@@ -32,7 +32,7 @@ from cifar_pipeline.evaluation.predictions import write_predictions
 
 @pytest.fixture
 def classes(prepared):
-    return Classes.of(read_table(prepared.table))
+    return Classes.of(read_table(prepared.table), "fine")
 
 
 def predictions_of(probabilities, true):
@@ -141,8 +141,8 @@ def test_wilsons_interval():
 
 def test_classes_against_scikit_learns_report(classes):
     predictions = random_predictions()
-    table = per_class(predictions.true, predictions.predicted, classes.fine_names)
-    names = classes.fine_names
+    table = per_class(predictions.true, predictions.predicted, classes.names)
+    names = classes.names
     expected = classification_report(predictions.true, predictions.predicted, target_names=names, output_dict=True, zero_division=0)
     for name in names:
         assert table.loc[name, "precision"] == pytest.approx(expected[name]["precision"])
@@ -154,8 +154,8 @@ def test_classes_against_scikit_learns_report(classes):
 
 def test_classes_and_confusion_agree(classes):
     predictions = random_predictions()
-    table = per_class(predictions.true, predictions.predicted, classes.fine_names)
-    counts = confusion(predictions.true, predictions.predicted, classes.fine_names)
+    table = per_class(predictions.true, predictions.predicted, classes.names)
+    counts = confusion(predictions.true, predictions.predicted, classes.names)
     assert np.allclose(table["recall"], np.diag(counts) / counts.to_numpy().sum(axis=1))
 
 

@@ -80,7 +80,7 @@ def write_model(folder, **provenance):
 
 @pytest.fixture(scope="module")
 def classes(prepared):
-    return Classes.of(read_table(prepared.table))
+    return Classes.of(read_table(prepared.table), "fine")
 
 
 @pytest.fixture(scope="module")

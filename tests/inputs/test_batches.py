@@ -27,7 +27,7 @@ def test_images_belong_to_their_rows(images, prepared):
     table = read_table(prepared.table)
     row = int(images.row_id[17])
     assert np.array_equal(images.pixels[17].tobytes(), table["image"][row].as_py())
-    assert images.fine_label[17] == table["fine_label"][row].as_py()
+    assert images.label[17] == table["fine_label"][row].as_py()
     assert len(images) == 800
 
 
@@ -59,7 +59,7 @@ def test_every_image_at_most_once_an_epoch(images):
 
 
 def test_labels_stay_with_their_images(images):
-    of = {pixels.tobytes(): label for pixels, label in zip(images.pixels, images.fine_label, strict=True)}
+    of = {pixels.tobytes(): label for pixels, label in zip(images.pixels, images.label, strict=True)}
     pixels, labels = next(iter(training_batches(images, recipe(augmentation={}, mixing=None))))
     assert labels.dtype == np.float32
     assert [of[image.tobytes()] for image in pixels] == labels.argmax(axis=1).tolist()

@@ -16,7 +16,11 @@ from cifar_pipeline.training.fit import train
 from cifar_pipeline.training.saved import check_saved, load_model, save_training, weights_digest
 
 MEAN = (0.5, 0.5, 0.4)
-NAMES = ("cnn9", "ladder1", "ladder2", "ladder3", "ladder4", "ladder5", "efficientnetv2_b0", "efficientnet_b0")
+NAMES = (
+    *("cnn9", "efficientnetv2_b0", "efficientnet_b0"),
+    *("ladder1", "ladder2", "ladder3", "ladder4", "ladder5", "ladder6", "ladder7", "ladder1_coarse", "ladder7_coarse"),
+    *("custom", "custom_norm", "custom_search", "resnet50", "control"),
+)
 
 
 def recipe_of(params_file, name: str, profile: str = "seed", **changes) -> Recipe:
@@ -38,22 +42,23 @@ def test_the_battery_leaves_no_model_out(smoke):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_uint8_images_to_float32_logits(params_file, name):
-    model = build_classifier(recipe_of(params_file, name, "smoke"), MEAN).model
+    recipe = recipe_of(params_file, name, "smoke")
+    model = build_classifier(recipe, MEAN).model
     assert model.input_shape == (None, 32, 32, 3)
     assert model.input.dtype == "uint8"
-    assert model.output_shape == (None, 100)
+    assert model.output_shape == (None, {"fine": 100, "coarse": 20}[recipe.target])
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     logits = model.predict(images, verbose=0)
     assert logits.dtype == np.float32
     assert np.isfinite(logits).all()
-    assert not np.allclose(logits[0], logits[1])
+    assert not np.array_equal(logits[0], logits[1])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_training_learns_and_what_is_saved_predicts_the_same(params_file, prepared, tmp_path, name):
     recipe = recipe_of(params_file, name, "smoke", epochs=2, label_smoothing=0.0)
-    training, validation = (load_images(prepared.table, prepared.splits, split) for split in ("train", "validation"))
+    training, validation = (load_images(prepared.table, prepared.splits, split, recipe.target) for split in ("train", "validation"))
     seen = []
     result = train(
         recipe, training, validation, Checkpoints(tmp_path / "checkpoints", "a"), lambda record, left: seen.append((record, left))
@@ -62,9 +67,9 @@ def test_training_learns_and_what_is_saved_predicts_the_same(params_file, prepar
     assert seen[-1][1] == 0
     assert result.history[1].loss < result.history[0].loss < np.log(100) + 1
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    validation_loss = float(loss(validation.fine_label, result.model.predict(validation.pixels, verbose=0)))
+    validation_loss = float(loss(validation.label, result.model.predict(validation.pixels, verbose=0)))
     assert validation_loss == pytest.approx(result.best.val_loss, rel=1e-3)  # the best epoch's weights, and a mean over images
-    calibration = fit_temperature(result.model.predict(validation.pixels, verbose=0), validation.fine_label)
+    calibration = fit_temperature(result.model.predict(validation.pixels, verbose=0), validation.label)
     save_training(result, calibration, {"profile": "smoke"}, tmp_path / "model")
     assert all(check.passed for check in check_saved(result, tmp_path / "model", validation.pixels[:64]))
     assert weights_digest(load_model(tmp_path / "model")) == weights_digest(result.model)
@@ -233,8 +238,11 @@ def test_no_saved_model_is_one_message(tmp_path):
 def test_long_recipes_start(params_file, prepared, tmp_path, name, profile):
     """One epoch of one image a class, from random weights; everything else as the recipe has it."""
     changes = {"weights": "none", "epochs": 1, "progressive": [], "batch_size": 8, "train_per_class": 1, "validation_per_class": 1}
-    recipe = recipe_of(params_file, name, profile, **changes)
-    training, validation = (load_images(prepared.table, prepared.splits, split, per_class=1) for split in ("train", "validation"))
+    schedule = recipe_of(params_file, name, profile).schedule.model_dump() | {"restarts": []}
+    recipe = recipe_of(params_file, name, profile, **changes, schedule=schedule)
+    training, validation = (
+        load_images(prepared.table, prepared.splits, split, recipe.target, per_class=1) for split in ("train", "validation")
+    )
     result = train(recipe, training, validation, Checkpoints(tmp_path, "a"))
     assert np.isfinite(result.best.val_loss)
     assert result.model.input_shape == (None, 32, 32, 3)

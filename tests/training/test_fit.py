@@ -211,7 +211,7 @@ def test_checkpoints_do_not_pile_up(splits, tmp_path):
 def test_averaged_weights_are_what_is_validated_and_kept(splits, tmp_path):
     result = fitted(splits, tmp_path, optimizer={"name": "sgd", "learning_rate": 0.01, "ema": 0.99})
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    value = float(loss(splits[1].fine_label, result.model.predict(splits[1].pixels, verbose=0)))
+    value = float(loss(splits[1].label, result.model.predict(splits[1].pixels, verbose=0)))
     assert value == pytest.approx(result.best.val_loss, rel=1e-5)
     raw = fitted(splits, tmp_path / "raw", optimizer={"name": "sgd", "learning_rate": 0.01})
     assert not same_weights(result, raw)
@@ -229,9 +229,7 @@ def test_augmenting_after_resizing_trains_the_same_model(splits, tmp_path):
     """The papers' order: batches of the network's size in training, 32 pixels in validation and in what is saved."""
     result = fitted(splits, tmp_path, augmentation={"order": "resized", "horizontal_flip": 0.5}, epochs=1)
     assert result.model.input_shape == (None, 32, 32, 3)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(
-        splits[1].fine_label, result.model.predict(splits[1].pixels, verbose=0)
-    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(splits[1].label, result.model.predict(splits[1].pixels, verbose=0))
     assert float(loss) == pytest.approx(result.best.val_loss, rel=1e-4)
 
 

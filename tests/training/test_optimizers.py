@@ -9,7 +9,7 @@ CONSTANT = Schedule()
 
 
 def rates(schedule, steps=100, peak=0.1):
-    optimizer = build_optimizer(Optimizer(name="sgd", learning_rate=peak), schedule, steps)
+    optimizer = build_optimizer(Optimizer(name="sgd", learning_rate=peak), schedule, steps, 1)
     seen = []
     for step in (0, 10, 20, 60, 100):
         optimizer.iterations.assign(step)
@@ -26,6 +26,16 @@ def test_cosine_falls_from_the_start_to_what_is_left():
     assert rates(Schedule(name="cosine", final=0.1))[-1] == pytest.approx(0.01)
 
 
+def test_restarts_begin_anew_at_their_own_rate():
+    schedule = Schedule(name="one_cycle", warmup=0.2, restarts=[{"after": 1, "rate": 0.5}, {"after": 3, "rate": 0.1}])
+    optimizer = build_optimizer(Optimizer(name="sgd", learning_rate=1.0), schedule, 10, 4)
+    seen = []
+    for step in (2, 10, 12, 14, 30, 32):
+        optimizer.iterations.assign(step)
+        seen.append(float(optimizer.learning_rate))
+    assert seen == pytest.approx([1.0, 0.0, 0.25, 0.5, 0.0, 0.1], abs=1e-6)
+
+
 def test_a_constant_rate_stays():
     assert rates(CONSTANT) == pytest.approx([0.1] * 5)
 
@@ -40,7 +50,7 @@ def test_a_constant_rate_stays():
     ],
 )
 def test_settings_reach_keras(settings, expected):
-    optimizer = build_optimizer(Optimizer(learning_rate=0.1, clip_norm=1.0, ema=0.9, **settings), CONSTANT, 10)
+    optimizer = build_optimizer(Optimizer(learning_rate=0.1, clip_norm=1.0, ema=0.9, **settings), CONSTANT, 10, 1)
     assert isinstance(optimizer, expected)
     config = optimizer.get_config()
     assert (config["global_clipnorm"], config["use_ema"], config["ema_momentum"]) == (1.0, True, 0.9)
@@ -50,11 +60,11 @@ def test_settings_reach_keras(settings, expected):
 
 
 def test_adamw_without_decay_has_none():
-    assert build_optimizer(Optimizer(name="adamw", learning_rate=0.1), CONSTANT, 10).weight_decay == 0
+    assert build_optimizer(Optimizer(name="adamw", learning_rate=0.1), CONSTANT, 10, 1).weight_decay == 0
 
 
 def test_biases_and_batch_norm_do_not_decay():
-    optimizer = build_optimizer(Optimizer(name="sgd", learning_rate=0.1, weight_decay=0.5), CONSTANT, 10)
+    optimizer = build_optimizer(Optimizer(name="sgd", learning_rate=0.1, weight_decay=0.5), CONSTANT, 10, 1)
     kernel, bias = (keras.Variable(np.ones(2, np.float32), name=name) for name in ("kernel", "bias"))
     optimizer.build([kernel, bias])
     optimizer.apply([np.zeros(2, np.float32)] * 2)
@@ -67,7 +77,7 @@ def test_each_part_moves_at_its_rate():
     hidden = keras.layers.Dense(2, name="stem_dense")(pixels)
     model = keras.Model(pixels, keras.layers.Dense(2, name="logits")(keras.layers.Dense(2, name="middle")(hidden)))
     settings = Optimizer(name="sgd", learning_rate=0.1, part_rates={"stem": 0.5, "head": 10.0})
-    optimizer = build_optimizer(settings, CONSTANT, 10)
+    optimizer = build_optimizer(settings, CONSTANT, 10, 1)
     optimizer.build(model.trainable_variables)
     before = [np.array(variable) for variable in model.trainable_variables]
     optimizer.apply([np.ones(variable.shape, np.float32) for variable in model.trainable_variables])
@@ -78,7 +88,7 @@ def test_each_part_moves_at_its_rate():
 
 def test_what_is_frozen_is_left_out():
     kernels = [keras.Variable(np.ones(2, np.float32), name=name) for name in ("kernel", "other")]
-    optimizer = build_optimizer(Optimizer(name="adamw", learning_rate=0.1, ema=0.5, part_rates={"body": 2.0}), CONSTANT, 10)
+    optimizer = build_optimizer(Optimizer(name="adamw", learning_rate=0.1, ema=0.5, part_rates={"body": 2.0}), CONSTANT, 10, 1)
     optimizer.build(kernels)
     optimizer.apply([np.ones(2, np.float32)], kernels[:1])
     assert (np.asarray(kernels[0]) < 1).all()

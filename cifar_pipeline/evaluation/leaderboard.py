@@ -108,7 +108,7 @@ def write_leaderboard(entries: Mapping[str, Entry], folder: Path) -> pd.DataFram
             subtitle=f"profile {board['profile'].iloc[0]}, {board['n'].iloc[0]:,} test images",
             generated=bool(board["generated"].iloc[0]),
             pictures={name: (alternative, encoded(new / f"{name}.png")) for name, alternative in PICTURES.items()},
-            tables={int(classes): table_html(_readable(group)) for classes, group in shown.groupby("classes", sort=False)},
+            tables={classes: table_html(_readable(shown[shown["classes"] == classes])) for classes in shown["classes"].unique().tolist()},
             pairs=table_html(_readable_pairs(pairs)) if len(pairs) else "",
             pairs_count=len(pairs),
             models=order,

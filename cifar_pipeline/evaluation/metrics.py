@@ -43,10 +43,13 @@ class Predictions:
     """(N,) labels"""
     probabilities: np.ndarray
     """(N, 100), or of superclasses (N, 20)"""
-    target: Target
     archive_sha256: str
     model_sha256: str
     """of the weights that predicted"""
+
+    @property
+    def target(self) -> Target:
+        return "coarse" if self.probabilities.shape[1] == COARSE else "fine"
 
     @property
     def predicted(self) -> np.ndarray:
@@ -75,7 +78,7 @@ class Predictions:
         if not possible or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
             raise PipelineError(f"{path} holds rows that are not probabilities (NaN, below 0, or a sum other than 1); predict again")
         origin = {key: (table.schema.metadata or {}).get(key.encode(), b"unknown").decode() for key in ("archive_sha256", "model_sha256")}
-        return cls(table["row_id"].to_numpy(), table[f"{target}_label"].to_numpy().astype(int), probabilities, target, **origin)
+        return cls(table["row_id"].to_numpy(), table[f"{target}_label"].to_numpy().astype(int), probabilities, **origin)
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:

@@ -186,6 +186,7 @@ def rows_of(values):
     [
         ({}, "has the columns"),
         ({"probabilities": rows_of(np.full((2, 10), 0.1))}, r"fixed_size_list<.*>\[10\], expected lists of 100"),
+        ({"probabilities": rows_of(np.full((2, 100), 0.01)), "coarse_label": pa.array([1, 2], pa.uint8())}, "expected lists of 20"),
         ({"probabilities": pa.array([0.1, 0.2])}, "2 rows of double, expected lists of 100"),
         ({"probabilities": pa.array([[0.5] * 50, [0.5] * 150])}, "2 rows of list<.*>, expected lists of 100"),
         ({"probabilities": rows_of([[2.0, -1.0] + [0.0] * 98] * 2)}, "below 0"),

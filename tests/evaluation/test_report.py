@@ -58,14 +58,15 @@ def subsets(prepared, tmp_path_factory):
     return folder
 
 
-def write_predicted(path, archive, labels, right):
+def write_predicted(path, archive, labels, right, target="fine"):
     """Predictions of the 200 test images: sure of the true class where `right`, else of the next one."""
-    probabilities = np.full((len(labels), 100), 0.001, np.float32)
-    probabilities[np.arange(len(labels)), np.where(right, labels, (labels + 1) % 100)] = 0.901
+    classes = {"fine": 100, "coarse": 20}[target]
+    probabilities = np.full((len(labels), classes), 0.001, np.float32)
+    probabilities[np.arange(len(labels)), np.where(right, labels, (labels + 1) % classes)] = 1.001 - classes / 1000
     columns = {
         "row_id": pa.array(np.arange(1000, 1000 + len(labels), dtype=np.int32)),
-        "fine_label": pa.array(labels),
-        "probabilities": pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), 100),
+        f"{target}_label": pa.array(labels),
+        "probabilities": pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), classes),
     }
     write_predictions(pa.table(columns).replace_schema_metadata({"archive_sha256": archive, "model_sha256": "weights"}), path)
 
@@ -228,11 +229,39 @@ def test_predictions_of_another_model_are_refused(inputs, tmp_path):
         write_report("some_model", inputs, tmp_path / "refused")
 
 
+@pytest.fixture(scope="module")
+def coarse_labels(prepared):
+    return read_table(prepared.table)["coarse_label"].to_numpy()[1000:]
+
+
+def test_a_report_on_superclasses(inputs, coarse_labels, tmp_path):
+    right = np.arange(200) % 4 > 0
+    write_predicted(inputs.predictions, archive_of(read_table(inputs.table)), coarse_labels, right, "coarse")
+    metrics = write_report("some_model", inputs, tmp_path / "report")
+    assert (metrics["classes"], metrics["top1"], metrics["coarse_top1"]) == (20, 0.75, 0.75)
+    written = files_of(tmp_path / "report")
+    assert "tables/confusion_coarse.csv" in written
+    assert not {"tables/confusion_fine.csv", "tables/superclasses.csv", "plots/confusion_fine.png"} & set(written)
+    page, card = ((tmp_path / "report" / name).read_text() for name in ("index.html", "README.md"))
+    assert "20 superclasses, profile smoke" in page
+    assert "superclass accuracy" not in page + card
+    assert "logits of the\n20 superclasses" in card
+    assert page.count('<img alt="') == len(PICTURES) - 1
+    assert all(check.passed for check in check_report(tmp_path / "report", floor=0.7))
+    assert len(pd.read_csv(tmp_path / "report" / "tables" / "classes.csv")) == 20
+
+
+def test_labels_of_another_target_are_refused(inputs, labels, tmp_path):
+    write_predicted(inputs.predictions, archive_of(read_table(inputs.table)), labels % 19, np.ones(200, bool), "coarse")
+    with pytest.raises(PipelineError, match="was not made from"):
+        write_report("some_model", inputs, tmp_path / "refused")
+
+
 def entry_of(folder, classes, inputs, labels, right, **provenance):
     """What the leaderboard reads of a model; its report without pictures, which take seconds."""
     write_model(folder, **provenance)
     archive = archive_of(read_table(inputs.table))
-    write_predicted(folder / "predictions.parquet", archive, labels, right)
+    write_predicted(folder / "predictions.parquet", archive, labels, right, "fine" if len(classes.names) == 100 else "coarse")
     predicted = Predictions.read(folder / "predictions.parquet")
     metrics = evaluate(predicted, classes, read_subsets(inputs.subsets, predicted.row_id, archive), temperature=1.0).metrics
     (folder / "metrics.json").write_text(json.dumps(metrics))
@@ -257,6 +286,22 @@ def test_a_leaderboard_orders_models_and_compares_them_in_pairs(classes, inputs,
     page = (tmp_path / "board" / "index.html").read_text()
     assert "Generated images" in page
     assert page.count('<img alt="') == page.count("<img") == 3
+
+
+def test_models_of_the_superclasses_stand_apart(classes, inputs, labels, coarse_labels, tmp_path):
+    coarse = Classes.of(read_table(inputs.table), "coarse")
+    number = np.arange(200)
+    entries = {
+        "coarse": entry_of(tmp_path / "coarse", coarse, inputs, coarse_labels, number % 10 > 0),
+        "fine": entry_of(tmp_path / "fine", classes, inputs, labels, number % 4 > 0, recipe=recipe_with(image_size=64)),
+        "worse": entry_of(tmp_path / "worse", classes, inputs, labels, number % 2 > 0, recipe=recipe_with(image_size=16)),
+    }
+    board = write_leaderboard(entries, tmp_path / "board")
+    assert list(board["model"]) == ["fine", "worse", "coarse"]
+    pairs = pd.read_csv(tmp_path / "board" / "pairs.csv")
+    assert pairs[["first", "second"]].to_numpy().tolist() == [["fine", "worse"]]
+    page = (tmp_path / "board" / "index.html").read_text()
+    assert page.index("Models of the 100 classes") < page.index("Models of the 20 superclasses")
 
 
 def test_seeds_of_a_recipe_are_one_entry(classes, inputs, labels, tmp_path):

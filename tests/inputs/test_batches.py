@@ -31,6 +31,13 @@ def test_images_belong_to_their_rows(images, prepared):
     assert len(images) == 800
 
 
+def test_labels_of_the_superclasses(images, prepared):
+    coarse = load_images(prepared.table, prepared.splits, "train", "coarse")
+    assert np.array_equal(coarse.row_id, images.row_id)
+    assert coarse.label[17] == read_table(prepared.table)["coarse_label"][int(coarse.row_id[17])].as_py()
+    assert coarse.one_hot().shape == (800, 20)
+
+
 def recipe(**changes):
     return Recipe.model_validate(
         {

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from cifar_pipeline.artifacts import read_json
 from cifar_pipeline.dataset.archive import source_reachable
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.params import PROFILES, Params, load_params, select_models, select_profile
+from cifar_pipeline.params import PROFILES, Params, add_recipe, load_params, select_models, select_profile, select_searches
 from cifar_pipeline.paths import Workspace
 
 SHOWN = (
@@ -42,7 +43,7 @@ def profile(name: str | None) -> None:
 
 @main.command()
 @click.option("--profile", "name", help=f"One of {', '.join(PROFILES)}; chosen by what can be reached where absent.")
-@click.option("--model", "models", multiple=True, help="A recipe of params.yaml; repeat for several. Those that it names where absent.")
+@click.option("--model", "models", multiple=True, help="A recipe or group; repeat for several. Those in the graph where absent.")
 def run(name: str | None, models: tuple[str, ...]) -> None:
     """Run the whole graph: archive, table, splits, models, reports, leaderboard."""
     home = Workspace.current()
@@ -55,9 +56,47 @@ def run(name: str | None, models: tuple[str, ...]) -> None:
         raise click.ClickException(str(error)) from None
     click.echo(f"profile {params.profile}: running the job `pipeline`; log in {home.data / 'pipeline.log'}")
     started = time.monotonic()
-    if status := _execute(home, home.data / "pipeline.log"):
+    if status := _execute(home, "pipeline", home.data / "pipeline.log"):
         raise click.ClickException(f"the run failed with exit status {status}; the message is above, the whole log in data/pipeline.log")
     click.echo(_summary(home, params, time.monotonic() - started))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--profile", help=f"One of {', '.join(PROFILES)}; the active one where absent.")
+def search(name: str, profile: str | None) -> None:
+    """Search around recipe NAME, on the data that is there; goes on from where it was stopped."""
+    home = Workspace.current()
+    try:
+        if profile:
+            select_profile(home.params, profile)
+        select_searches(home.params, [name])
+        params = load_params(home.params)
+    except PipelineError as error:
+        raise click.ClickException(str(error)) from None
+    log = home.data / f"search_{name}.log"
+    click.echo(f"profile {params.profile}: running the job `search_{name}_job`; log in {log}")
+    if status := _execute(home, f"search_{name}_job", log):
+        raise click.ClickException(f"the search failed with exit status {status}; the message is above, the whole log in {log}")
+    click.echo(f"  {home.search(name) / 'index.html'}\n  `cifar adopt {name} NEW_NAME` makes the winner a recipe")
+
+
+@main.command()
+@click.argument("name")
+@click.argument("recipe")
+def adopt(name: str, recipe: str) -> None:
+    """Make what the search around NAME found a recipe of params.yaml, called RECIPE."""
+    home = Workspace.current()
+    try:
+        found = read_json(home.search(name) / "provenance.json", ("profile", "run", "finished", "train_images"))
+        comment = (
+            f"found by the search around {name}: profile {found['profile']}, {found['train_images']:,} training images, "
+            f"run {found['run']['id']}, {found['finished']}"
+        )
+        add_recipe(home.params, recipe, yaml.safe_load((home.search(name) / "winner.yaml").read_text()), comment)
+    except PipelineError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"params.yaml has the recipe `{recipe}`; train it with `cifar run --model {recipe}`")
 
 
 @main.command()
@@ -112,10 +151,10 @@ def _reachable_profile(home: Workspace) -> str:
     return "smoke"
 
 
-def _execute(home: Workspace, log: Path) -> int:
+def _execute(home: Workspace, job: str, log: Path) -> int:
     """Run the job, its whole output into `log`, progress and failures onto the terminal."""
     environment = {**os.environ, "DAGSTER_HOME": str(home.dagster_home), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "cifar_pipeline.definitions", "-j", "pipeline"]
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "cifar_pipeline.definitions", "-j", job]
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("w") as file,
@@ -133,7 +172,7 @@ def _execute(home: Workspace, log: Path) -> int:
                 message = line.split(" - ", 5)[-1].strip()
                 if failing or "STEP_START" in line or "STEP_SUCCESS" in line:
                     click.echo(message)
-            elif line.startswith(("epoch ", "archive:")) or (failing and line.strip() and "Traceback" not in line):
+            elif line.startswith(("epoch ", "archive:", "trial ")) or (failing and line.strip() and "Traceback" not in line):
                 click.echo("  " + line.rstrip())
     return process.returncode
 

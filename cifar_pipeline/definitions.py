@@ -7,6 +7,7 @@ from cifar_pipeline.defs.executors import gpu_executor
 from cifar_pipeline.defs.jobs import build_jobs
 from cifar_pipeline.defs.model_assets import build_model_assets
 from cifar_pipeline.defs.resources import Pipeline
+from cifar_pipeline.defs.search_assets import build_search_assets
 from cifar_pipeline.defs.stages import build_stages
 from cifar_pipeline.params import Params, load_params
 from cifar_pipeline.paths import Workspace
@@ -20,8 +21,8 @@ def build_defs(params: Params, pipeline: Pipeline | None = None) -> dg.Definitio
     """
     stages = build_stages(params)
     return dg.Definitions(
-        assets=[*build_data_assets(stages, params), *build_model_assets(stages, params)],
-        jobs=build_jobs(stages.values()),
+        assets=[*build_data_assets(stages, params), *build_search_assets(stages, params), *build_model_assets(stages, params)],
+        jobs=build_jobs(stages.values(), params),
         executor=gpu_executor,
         resources={"pipeline": pipeline or Pipeline()},
     )

@@ -7,7 +7,8 @@ are refused with the nearest valid name.
 import difflib
 import os
 import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from cifar_pipeline.artifacts import replacing_file
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.recipes import Count, Fraction, Recipe, Settings
+from cifar_pipeline.search.settings import Range, Search, recipe_of_trial
 
 T = TypeVar("T", bound=BaseModel)
 Profile = Literal["smoke", "quick", "laptop", "seed", "best"]
@@ -73,6 +75,7 @@ class Params(Settings):
 
     profile: Profile
     models: Annotated[tuple[str, ...], Field(min_length=1)] = Field(description="the recipes that are in the graph")
+    search: tuple[str, ...] = Field((), description="the searches that are in the graph")
     sources: dict[str, Source]
     profiles: dict[Profile, ProfileSettings]
     splits: SplitSettings
@@ -80,7 +83,9 @@ class Params(Settings):
     floors: dict[Profile, dict[str, Fraction]] = Field(
         description="the top-1 test accuracy that a model must reach, by profile and recipe; `default` for the others"
     )
+    groups: dict[str, tuple[str, ...]] = Field({}, description="names for several recipes; each is a job when all of them are in the graph")
     recipes: dict[str, dict[Profile, dict[str, Any]]]
+    searches: dict[str, dict[Profile, dict[str, Any]]] = Field({}, description="by the recipe that they vary")
 
     def source(self) -> Source:
         """The data source of the active profile, with `$CIFAR_ARCHIVE` and `$CIFAR_ARCHIVE_SHA256` in place of its own."""
@@ -98,15 +103,39 @@ class Params(Settings):
 
         Raises: PipelineError for a recipe that is unknown or does not validate.
         """
-        if name not in self.recipes:
-            raise PipelineError(f"no recipe '{name}' in params.yaml{_nearest(name, self.recipes)}; it has {sorted(self.recipes)}")
-        profiles = self.recipes[name]
-        if missing := sorted({"seed", self.profile} - set(profiles)):
-            raise PipelineError(f"recipe '{name}' has no {missing} in params.yaml; write an empty mapping ({{}}) for no change")
-        changes = profiles[self.profile] if self.profile != "seed" else {}
-        recipe = _validated(Recipe, _merge(profiles["seed"], changes), f"recipes.{name} under profile '{self.profile}'")
+        content = self._under_profile("recipe", self.recipes, name)
+        recipe = _validated(Recipe, content, f"recipes.{name} under profile '{self.profile}'")
         local = os.environ.get(f"CIFAR_WEIGHTS_{recipe.architecture.name.upper()}")
         return recipe.model_copy(update={"weights": local}) if local and recipe.weights == "imagenet" else recipe
+
+    def search_around(self, name: str) -> Search:
+        """The search around recipe `name` under the active profile, every value of its space tried on the recipe.
+
+        Raises: PipelineError for a search that is unknown or does not validate.
+        """
+        where = f"searches.{name} under profile '{self.profile}'"
+        search = _validated(Search, self._under_profile("search", self.searches, name), where)
+        recipe = self.recipe(name)
+        for key, values in search.space.items():
+            for value in (values.low, values.high) if isinstance(values, Range) else values:
+                try:
+                    recipe_of_trial(recipe, search.draws, {key: value})
+                except (KeyError, IndexError, TypeError):
+                    raise PipelineError(
+                        f"{where}: the recipe has no `{key}`; write a key of it, such as `optimizer.learning_rate`"
+                    ) from None
+                except ValidationError as error:
+                    raise PipelineError(f"{where}: `{key}: {value}` is not valid:\n" + "\n".join(_problems(error, Recipe))) from None
+        return search
+
+    def _under_profile(self, kind: str, entries: Mapping[str, Mapping[Profile, dict[str, Any]]], name: str) -> dict[str, Any]:
+        """An entry that is written once under `seed`, with the active profile's changes."""
+        if name not in entries:
+            raise PipelineError(f"no {kind} '{name}' in params.yaml{_nearest(name, entries)}; it has {sorted(entries)}")
+        profiles = entries[name]
+        if missing := sorted({"seed", self.profile} - set(profiles)):
+            raise PipelineError(f"{kind} '{name}' has no {missing} in params.yaml; write an empty mapping ({{}}) for no change")
+        return _merge(profiles["seed"], profiles[self.profile]) if self.profile != "seed" else profiles["seed"]
 
     def floor(self, name: str) -> float:
         """The top-1 test accuracy that recipe `name` must reach under the active profile."""
@@ -135,20 +164,32 @@ def load_params(path: Path) -> Params:
     if not isinstance(content, dict):
         raise PipelineError(f"{path} holds no settings; restore it with `git checkout params.yaml`")
     params = _validated(Params, content, path.name)
-    for name in params.models:
-        params.recipe(name)
-    for profile in PROFILES:
-        if "default" not in params.floors.get(profile, {}):
-            raise PipelineError(f"{path.name}: floors.{profile}.default is missing; write 0.0 for no floor")
-    for name in {name for floors in params.floors.values() for name in floors}:
-        if name not in {"default", *params.recipes}:
-            raise PipelineError(f"{path.name}: floors names the recipe '{name}'{_nearest(name, params.recipes)}, which there is not")
+    _check_names(params, path.name)
     for profile in PROFILES:
         other = params.model_copy(update={"profile": profile})
         other.source()
         for name in params.recipes:
             other.recipe(name)
+        for name in {*params.searches, *params.search}:
+            other.search_around(name)
     return params
+
+
+def _check_names(params: Params, file: str) -> None:
+    """That what is named in one place of the file is there in the other."""
+    for name in params.models:
+        params.recipe(name)
+    for group, members in params.groups.items():
+        if group in params.recipes:
+            raise PipelineError(f"{file}: the group '{group}' has the name of a recipe; rename it")
+        for name in members:
+            params.recipe(name)
+    for profile in PROFILES:
+        if "default" not in params.floors.get(profile, {}):
+            raise PipelineError(f"{file}: floors.{profile}.default is missing; write 0.0 for no floor")
+    for name in {name for floors in params.floors.values() for name in floors}:
+        if name not in {"default", *params.recipes}:
+            raise PipelineError(f"{file}: floors names the recipe '{name}'{_nearest(name, params.recipes)}, which there is not")
 
 
 def select_profile(path: Path, profile: str) -> bool:
@@ -162,12 +203,42 @@ def select_profile(path: Path, profile: str) -> bool:
 
 
 def select_models(path: Path, models: Sequence[str]) -> bool:
-    """Put these recipes, and no others, in the graph, as `dvc exp run -S models=[...]` would. True when they were others."""
-    recipes = load_params(path).recipes
-    for name in models:
-        if name not in recipes:
-            raise PipelineError(f"no recipe '{name}'{_nearest(name, recipes)}; there are {', '.join(recipes)}")
-    return _rewrite_line(path, "models", f"[{', '.join(models)}]")
+    """Put these recipes, and no others, in the graph, as `dvc exp run -S models=[...]` would; a group stands for its members.
+
+    Returns: True when they were others.
+    """
+    params = load_params(path)
+    names = [member for name in models for member in params.groups.get(name, (name,))]
+    for name in names:
+        if name not in params.recipes:
+            known = [*params.recipes, *params.groups]
+            raise PipelineError(f"no recipe or group '{name}'{_nearest(name, known)}; there are {', '.join(known)}")
+    return _rewrite_line(path, "models", f"[{', '.join(dict.fromkeys(names))}]")
+
+
+def select_searches(path: Path, names: Sequence[str]) -> bool:
+    """Put these searches, and no others, in the graph, as `dvc exp run -S search=[...]` would. True when they were others."""
+    searches = load_params(path).searches
+    for name in names:
+        if name not in searches:
+            raise PipelineError(f"no search '{name}'{_nearest(name, searches)}; there are {', '.join(searches)}")
+    return _rewrite_line(path, "search", f"[{', '.join(names)}]")
+
+
+def add_recipe(path: Path, name: str, seed: Mapping[str, Any], comment: str) -> None:
+    """Write a recipe at the end of params.yaml, whose last section is `recipes`; every profile has it as it is.
+
+    Raises: PipelineError when there is one of that name, or the file would not be valid.
+    """
+    params = load_params(path)
+    if name in params.recipes or name in params.groups or not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise PipelineError(f"'{name}' is taken, or is not a name of lower-case letters, digits and _; choose another")
+    profiles: dict[str, Any] = {"seed": dict(seed), **{profile: {} for profile in PROFILES if profile != "seed"}}
+    entry = yaml.safe_dump({name: profiles}, sort_keys=False)
+    text = path.read_text().rstrip("\n") + f"\n\n  # {comment}\n" + textwrap.indent(entry, "  ")
+    with replacing_file(path) as temporary:
+        temporary.write_text(text)
+        load_params(temporary)
 
 
 def _rewrite_line(path: Path, key: str, value: str) -> bool:

@@ -67,6 +67,13 @@ class Workspace:
         """
         return self.data / "checkpoints" / recipe / profile
 
+    def search(self, name: str) -> Path:
+        return self.data / "searches" / name
+
+    def study(self, name: str, profile: str) -> Path:
+        """Of a search that is not finished; where checkpoints are, for the same reasons."""
+        return self.data / "checkpoints" / f"search_{name}" / profile
+
     def predictions(self, recipe: str) -> Path:
         return self.data / "predictions" / f"{recipe}.parquet"
 

@@ -6,14 +6,28 @@ from typing import Any
 import dagster as dg
 
 from cifar_pipeline.defs.stages import Stage
+from cifar_pipeline.params import Params
 
 WHOLE_GRAPH = "pipeline"
+ALL_MODELS = "all_models"
 
 
-def build_jobs(stages: Iterable[Stage]) -> list[Any]:
-    """`pipeline`, and `<asset>_job` for each stage."""
+def build_jobs(stages: Iterable[Stage], params: Params) -> list[Any]:
+    """`pipeline`, `<asset>_job` for each stage, and jobs that train several models on the data that is there."""
     single = [
         dg.define_asset_job(stage.job, selection=dg.AssetSelection.assets(dg.AssetKey(stage.key)), description=f"Only {stage.name}.")
         for stage in stages
     ]
-    return [dg.define_asset_job(WHOLE_GRAPH, selection=dg.AssetSelection.all(), description="Archive to leaderboard."), *single]
+    groups = {ALL_MODELS: params.models, **{name: members for name, members in params.groups.items() if set(members) <= set(params.models)}}
+    several = [
+        dg.define_asset_job(
+            name, selection=_models(members), description=f"Train and report on {', '.join(members)}; then the pages over all."
+        )
+        for name, members in groups.items()
+    ]
+    return [dg.define_asset_job(WHOLE_GRAPH, selection=dg.AssetSelection.all(), description="Archive to leaderboard."), *several, *single]
+
+
+def _models(names: Iterable[str]) -> dg.AssetSelection:
+    made = [dg.AssetKey([kind, name]) for kind in ("model", "predictions", "report") for name in names]
+    return dg.AssetSelection.assets(*made, "leaderboard", "ledger")

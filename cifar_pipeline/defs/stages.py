@@ -56,10 +56,14 @@ def build_stages(params: Params) -> dict[tuple[str, ...], Stage]:
     reports: list[tuple[str, ...]] = []
     scored: list[tuple[str, ...]] = []
     floors = (f"floors.{profile}",)
+    training = tuple(f"cifar_pipeline/{part}" for part in ("dataset/splits.py", "inputs", "models", "recipes.py", "training"))
+    for name in params.search:
+        settings = tuple(f"{kind}.{name}.{part}" for kind in ("searches", "recipes") for part in dict.fromkeys(("seed", profile)))
+        code = (*training, "cifar_pipeline/search")
+        stages += [Stage(("search", name), (("table",), ("splits",)), (path(home.search(name)),), settings, code)]
     for name in params.models:
         recipe = tuple(f"recipes.{name}.{part}" for part in dict.fromkeys(("seed", profile)))
         model, predictions, report = ("model", name), ("predictions", name), ("report", name)
-        training = tuple(f"cifar_pipeline/{part}" for part in ("dataset/splits.py", "inputs", "models", "recipes.py", "training"))
         stages += [
             Stage(model, (("table",), ("splits",)), (path(home.model(name)),), recipe, training),
             Stage(predictions, (model, ("table",), ("splits",)), (path(home.predictions(name)),), (), PREDICTIONS),

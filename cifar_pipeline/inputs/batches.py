@@ -37,6 +37,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.row_id)
 
+    def take(self, rows: np.ndarray) -> "Images":
+        """Those at the places `rows`."""
+        return Images(self.row_id[rows], self.pixels[rows], self.label[rows], self.target)
+
     def channel_mean(self) -> tuple[float, float, float]:
         """Mean of the pixels per channel, / 255."""
         red, green, blue = self.pixels.mean(axis=(0, 1, 2), dtype=np.float64) / 255

@@ -1,0 +1,132 @@
+"""What a search leaves: its trials as a table, Optuna's storage and pictures, a page, and the winner as a recipe."""
+
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import optuna
+import pandas as pd
+import yaml
+from matplotlib import pyplot as plt
+from optuna.trial import FrozenTrial, TrialState
+from optuna.visualization import matplotlib as drawing
+
+from cifar_pipeline.artifacts import replacing_folder, write_json
+from cifar_pipeline.evaluation.pages import encoded, render, table_html
+from cifar_pipeline.evaluation.plots import save
+from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.search.settings import Search
+from cifar_pipeline.search.space import decoded
+from cifar_pipeline.search.study import ACCURACIES, DRAWS, EPOCHS, ERROR, PLACE, SECONDS, last_attempts, ranked
+
+TRIALS, WINNER, PROVENANCE, STORAGE, PAGE, PLOTS = "trials.csv", "winner.yaml", "provenance.json", "study.sqlite", "index.html", "plots"
+PICTURES = {
+    "parallel": "Parallel coordinates: a line a trial, its accuracy and the value that it had of each setting",
+    "importances": "Bars of how much each setting decided the accuracy (PED-ANOVA)",
+    "intermediate": "Validation accuracy of every trial in its first fold, epoch by epoch; lines that end early were pruned",
+}
+
+
+def write_search(
+    folder: Path, search: Search, studies: Mapping[str, optuna.Study], winner: Recipe, *, provenance: dict[str, Any], storage: Path
+) -> dict[str, Any]:
+    """Write `folder`, replacing it; return the key figures.
+
+    Args:
+        storage: Optuna's file, which `optuna-dashboard` opens as well.
+    """
+    trials, summary = trial_table(search, studies), summarize(search, studies)
+    with replacing_folder(folder) as new:
+        trials.to_csv(new / TRIALS, index=False, float_format="%.6g")
+        (new / WINNER).write_text(yaml.safe_dump(winner.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
+        write_json(new / PROVENANCE, {**provenance, **summary, "search": search.model_dump(mode="json")})
+        shutil.copyfile(storage, new / STORAGE)
+        for stage, study in studies.items():
+            _draw(study, new / PLOTS / stage)
+        pictures = {
+            stage: [(text, encoded(path)) for key, text in PICTURES.items() if (path := new / PLOTS / stage / f"{key}.png").is_file()]
+            for stage in studies
+        }
+        page = render(
+            "search.html.j2",
+            title=f"Search around {provenance['recipe']}",
+            subtitle=f"profile {provenance['profile']}; validation images and folds of the training split, no test images",
+            generated=provenance["generated"],
+            summary=summary,
+            search=search,
+            winner=(new / WINNER).read_text(),
+            pictures=pictures,
+            tables={stage: table_html(_readable(trials[trials["stage"] == stage])) for stage in studies},
+        )
+        (new / PAGE).write_text(page)
+    return summary
+
+
+def trial_table(search: Search, studies: Mapping[str, optuna.Study]) -> pd.DataFrame:
+    """A row a trial, in the order of the plan: stage, place, state, accuracy and that of each fold, epochs, seconds, its settings."""
+    rows = [
+        {
+            "stage": stage,
+            "trial": trial.user_attrs[PLACE],
+            "state": trial.state.name.lower(),
+            "accuracy": trial.value if trial.state is TrialState.COMPLETE else None,
+            "folds": ", ".join(f"{accuracy:.4f}" for accuracy in trial.user_attrs.get(ACCURACIES, [])),
+            "epochs": trial.user_attrs.get(EPOCHS, 0),
+            "seconds": trial.user_attrs.get(SECONDS, 0.0),
+            **{key: str(value) for key, value in decoded(search, trial.params).items()},
+            "error": trial.user_attrs.get(ERROR, ""),
+        }
+        for stage, study in studies.items()
+        for trial in sorted(last_attempts(study), key=lambda trial: trial.user_attrs[PLACE])
+    ]
+    return pd.DataFrame(rows)
+
+
+def summarize(search: Search, studies: Mapping[str, optuna.Study]) -> dict[str, Any]:
+    """The best accuracy, how many trials ended how, and the epochs trained beside those of a search without pruning."""
+    summary: dict[str, Any] = {}
+    for stage, study in studies.items():
+        settings = search.draws if stage == DRAWS else search.grid
+        assert settings is not None
+        trials = list(last_attempts(study))
+        best = ranked(study)[0]
+        summary |= {
+            f"{stage}_trials": len(trials),
+            f"{stage}_pruned": sum(trial.state is TrialState.PRUNED for trial in trials),
+            f"{stage}_failed": sum(trial.state is TrialState.FAIL for trial in trials),
+            f"{stage}_epochs": sum(trial.user_attrs.get(EPOCHS, 0) for trial in trials),
+            f"{stage}_epochs_at_most": len(trials) * settings.folds * settings.epochs,
+            f"{stage}_minutes": round(sum(trial.user_attrs.get(SECONDS, 0.0) for trial in trials) / 60, 1),
+            f"{stage}_best": best.value,
+            f"{stage}_best_trial": best.user_attrs[PLACE],
+        }
+    return summary
+
+
+def described(search: Search, trial: FrozenTrial) -> dict[str, Any]:
+    """One trial, for whoever watches."""
+    accuracy = {"accuracy": trial.value} if trial.state is TrialState.COMPLETE and trial.value is not None else {}
+    how = {"trial": trial.user_attrs[PLACE], "state": trial.state.name.lower(), "epochs": trial.user_attrs.get(EPOCHS, 0)}
+    return {**how, **accuracy, **{key: str(value) for key, value in decoded(search, trial.params).items()}}
+
+
+def _draw(study: optuna.Study, folder: Path) -> None:
+    figures = {"parallel": drawing.plot_parallel_coordinate, "intermediate": drawing.plot_intermediate_values}
+    if len({trial.value for trial in ranked(study)}) > 1:  # of equal accuracies nothing can be said
+        figures["importances"] = drawing.plot_param_importances
+    for name, plot in figures.items():
+        with warnings.catch_warnings(), mpl.rc_context({"figure.figsize": (9.2, 4.5), "figure.constrained_layout.use": True}):
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.simplefilter("ignore", UserWarning)
+            plot(study).set_title("")
+            save(plt.gcf(), folder / f"{name}.png")
+    plt.close("all")
+
+
+def _readable(trials: pd.DataFrame) -> pd.DataFrame:
+    table = trials.drop(columns=["stage", "error"]).sort_values("accuracy", ascending=False, na_position="last")
+    table["accuracy"] = table["accuracy"].map(lambda accuracy: "" if pd.isna(accuracy) else f"{accuracy:.2%}")
+    return table.rename(columns={"seconds": "s"})

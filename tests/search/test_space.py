@@ -1,0 +1,114 @@
+import pytest
+import yaml
+
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.params import PROFILES, add_recipe, load_params, select_models, select_searches
+from cifar_pipeline.search.settings import Search
+from cifar_pipeline.search.space import decoded, plan_draws, plan_grid
+
+SEARCH = {
+    "space": {
+        "architecture.blocks.0.filters": {"low": 4, "high": 16, "step": 4},
+        "architecture.hidden": [[8], [8, 8]],
+        "optimizer.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
+    },
+    "draws": {"trials": 6, "folds": 2, "epochs": 2, "batch_size": 32},
+    "grid": {"best": 3, "trials": 5, "folds": 2, "epochs": 3, "batch_size": 16},
+    "seed": 1,
+}
+
+
+def search(**changes):
+    return Search.model_validate(SEARCH | changes)
+
+
+def test_draws_stay_inside_the_space_and_follow_from_the_seed():
+    drawn = plan_draws(search())
+    assert len(drawn) == 6
+    assert drawn == plan_draws(search())
+    assert drawn != plan_draws(search(seed=2))
+    assert {parameters["architecture.blocks.0.filters"] for parameters in drawn} <= {4, 8, 12, 16}
+    assert all(1e-4 <= parameters["optimizer.learning_rate"] <= 1e-1 for parameters in drawn)
+    assert {str(decoded(search(), parameters)["architecture.hidden"]) for parameters in drawn} <= {"[8]", "[8, 8]"}
+
+
+def test_the_first_draws_of_a_longer_search_are_those_of_a_shorter_one():
+    longer = search(draws=SEARCH["draws"] | {"trials": 9})
+    assert plan_draws(longer)[:6] == plan_draws(search())
+
+
+def test_the_grid_is_over_what_the_best_disagree_on():
+    rates = {"optimizer.learning_rate": 0.01}
+    best = [
+        {"architecture.blocks.0.filters": 4, "architecture.hidden": "[8]", **rates},
+        {"architecture.blocks.0.filters": 8, "architecture.hidden": "[8]", **rates},
+        {"architecture.blocks.0.filters": 8, "architecture.hidden": "[8, 8]", **rates},
+    ]
+    grid = plan_grid(search(), best)
+    assert grid[0] == best[0]
+    found = {(parameters["architecture.blocks.0.filters"], parameters["architecture.hidden"]) for parameters in grid}
+    assert found == {(4, "[8]"), (4, "[8, 8]"), (8, "[8]"), (8, "[8, 8]")}
+    assert len(grid) == 4
+    assert {parameters["optimizer.learning_rate"] for parameters in grid} == {0.01}
+    few = plan_grid(search(grid=SEARCH["grid"] | {"trials": 2}), best)
+    assert few[0] == best[0]
+    assert len(few) == 2
+    assert few[1] in grid[1:]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"space": {"optimizer.learnin_rate": [0.1, 0.2]}}, "the recipe has no `optimizer.learnin_rate`"),
+        ({"space": {"architecture.blocks.7.filters": [8, 16]}}, r"the recipe has no `architecture\.blocks\.7\.filters`"),
+        ({"space": {"architecture.hidden.0": [0, 16]}}, r"`architecture\.hidden\.0: 0` is not valid"),
+        ({"space": {"optimizer.learning_rate": [0.1]}}, r"space\.optimizer\.learning_rate"),
+        ({"space": {"optimizer.learning_rate": {"low": 0.2, "high": 0.1}}}, "`low` must be below `high`"),
+        ({"space": {"optimizer.learning_rate": {"low": 0.0, "high": 0.1, "log": True}}}, "`log` takes a `low` above zero"),
+        ({"drws": {}}, r"drws: no such key \(did you mean 'draws'\?\)"),
+    ],
+)
+def test_a_wrong_search_is_refused(params_file, change, message):
+    content = yaml.safe_load(params_file.read_text())
+    entry = content["searches"]["custom_search"]
+    for profile in PROFILES:
+        if profile != "seed":
+            entry[profile] = {}
+    entry["seed"].update(change)
+    params_file.write_text(yaml.safe_dump(content))
+    with pytest.raises(PipelineError, match=message):
+        load_params(params_file)
+
+
+def test_searches_and_groups_are_put_into_the_graph_by_name(params_file):
+    assert select_searches(params_file, ["custom_search"])
+    assert load_params(params_file).search == ("custom_search",)
+    with pytest.raises(PipelineError, match=r"no search 'custom_serch' \(did you mean 'custom_search'\?\)"):
+        select_searches(params_file, ["custom_serch"])
+    select_models(params_file, ["control", "ladder", "ladder1"])
+    params = load_params(params_file)
+    assert params.models == ("control", *params.groups["ladder"])
+
+
+def test_a_group_of_unknown_recipes_is_refused(params_file):
+    params_file.write_text(params_file.read_text().replace("customs: [custom,", "customs: [custm,"))
+    with pytest.raises(PipelineError, match=r"no recipe 'custm' in params.yaml \(did you mean 'custom'\?\)"):
+        load_params(params_file)
+
+
+def test_what_was_found_becomes_a_recipe(params_file):
+    before = params_file.read_text()
+    seed = load_params(params_file).model_copy(update={"profile": "seed"}).recipe("control").model_dump(mode="json", exclude_defaults=True)
+    add_recipe(params_file, "found", seed, "found by the search around control: run 123")
+    assert params_file.read_text().startswith(before.rstrip("\n"))
+    assert "  # found by the search around control: run 123\n  found:\n    seed:\n" in params_file.read_text()
+    params = load_params(params_file)
+    for profile in PROFILES:
+        other = params.model_copy(update={"profile": profile})
+        assert other.recipe("found") == params.model_copy(update={"profile": "seed"}).recipe("control")
+    for name in ("found", "ladder", "No name"):
+        with pytest.raises(PipelineError, match="is taken, or is not a name"):
+            add_recipe(params_file, name, seed, "again")
+    with pytest.raises(PipelineError, match=r"epochs: .*greater than or equal to 1"):
+        add_recipe(params_file, "other", seed | {"epochs": 0}, "wrong")
+    assert "other:" not in params_file.read_text().split("  found:")[1]

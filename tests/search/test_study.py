@@ -1,0 +1,208 @@
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import optuna
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from cifar_pipeline.dataset.splits import split_rows
+from cifar_pipeline.dataset.table import read_table
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.inputs.batches import load_images
+from cifar_pipeline.params import load_params
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.search.results import trial_table
+from cifar_pipeline.search.settings import Search
+from cifar_pipeline.search.study import CONTINUES, PLACE, Data, SearchRun, ranked
+from tests.search.test_space import SEARCH
+from tests.workspaces import CHECKOUT
+
+RECIPE = Recipe.model_validate(
+    {
+        "architecture": {"name": "cnn", "blocks": [{"filters": 4}], "hidden": [8]},
+        "image_size": 32,
+        "weights": "none",
+        "optimizer": {"name": "adam", "learning_rate": 0.01},
+        "batch_size": 32,
+        "epochs": 2,
+        "seed": 1,
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def data(prepared):
+    return Data(*(load_images(prepared.table, prepared.splits, split) for split in ("train", "validation")), "these")
+
+
+DRAWS = SEARCH["draws"] | {"trials": 3}
+GRID = SEARCH["grid"] | {"best": 2, "trials": 2}
+
+
+def settings(**changes):
+    return Search.model_validate(SEARCH | {"prune": False, "draws": DRAWS, "grid": GRID} | changes)
+
+
+def run(data, folder, search, seen=None):
+    searching = SearchRun(RECIPE, search, data, folder, lambda study, trial: seen.append(trial) if seen is not None else None)
+    return searching, searching.run()
+
+
+def test_folds_part_the_training_split_and_keep_its_classes(data):
+    folds = data.folds(4, seed=1)
+    held_out = np.concatenate([validation.row_id for _, validation in folds])
+    assert sorted(held_out) == sorted(data.training.row_id)
+    for training, validation in folds:
+        assert not set(training.row_id) & set(validation.row_id)
+        assert set(np.bincount(validation.label)) == {2}
+    assert data.folds(1, seed=1) == [(data.training, data.validation)]
+
+
+@pytest.mark.slow
+def test_two_stages_and_a_winner(data, tmp_path):
+    seen = []
+    searching, studies = run(data, tmp_path, settings(), seen)
+    table = trial_table(settings(), studies)
+    assert list(table["stage"]) == ["draws"] * 3 + ["grid"] * 2
+    assert len(seen) == 5
+    assert set(table["state"]) == {"complete"}
+    grid = table[table["stage"] == "grid"]
+    assert set(grid["epochs"]) == {2 * 3}
+    best = grid.sort_values("accuracy", ascending=False).iloc[0]
+    winner = searching.winner(studies)
+    assert (winner.epochs, winner.batch_size) == (3, 16)
+    assert str(winner.architecture.blocks[0].filters) == best["architecture.blocks.0.filters"]
+    first = ranked(studies["draws"])[0]
+    assert first.value == pytest.approx(np.mean(first.user_attrs["accuracies"]))
+    again, unchanged = run(data, tmp_path, settings(), seen)
+    assert len(seen) == 5  # nothing was left to run
+    assert again.winner(unchanged) == winner
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.search.test_study import *
+prepared = Workspace(Path(sys.argv[1]))
+data = Data(*(load_images(prepared.table, prepared.splits, split) for split in ("train", "validation")), "these")
+run(data, Path(sys.argv[2]), settings(grid=None))
+"""
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_goes_on(data, prepared, tmp_path):
+    """By SIGKILL, in the middle of a trial; what it finds is what an uninterrupted search does."""
+    search = settings(grid=None)
+    command = [sys.executable, "-c", KILLED, str(prepared.root), str(tmp_path / "killed")]
+    with subprocess.Popen(command, cwd=CHECKOUT, start_new_session=True) as process:
+        while not list((tmp_path / "killed").glob("*/draws-0001/fold-0/epoch-*")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    seen = []
+    _, studies = run(data, tmp_path / "killed", search, seen)
+    trials = studies["draws"].get_trials()
+    (repeated,) = [trial for trial in trials if CONTINUES in trial.user_attrs]
+    killed = trials[repeated.user_attrs[CONTINUES]]
+    assert killed.state is optuna.trial.TrialState.FAIL
+    assert killed.params == repeated.params
+    assert set(killed.intermediate_values.items()) <= set(repeated.intermediate_values.items())
+    assert killed.user_attrs[PLACE] == 1
+    assert len(seen) == 2  # 1 of 3 was kept
+    _, whole = run(data, tmp_path / "whole", search)
+    columns = ["trial", "state", "accuracy", "folds", "epochs", *search.space]
+    pd.testing.assert_frame_equal(trial_table(search, studies)[columns], trial_table(search, whole)[columns])
+
+
+@pytest.mark.slow
+def test_a_changed_search_begins_anew_and_pruning_saves_epochs(data, tmp_path):
+    longer = {"trials": 4, "folds": 2, "epochs": 8, "batch_size": 32}
+    _, studies = run(data, tmp_path, settings(grid=None, draws=longer, prune=True))
+    table = trial_table(settings(), studies)
+    assert "pruned" in set(table["state"])
+    assert table[table["state"] == "pruned"]["epochs"].max() < 8
+    assert table[table["state"] == "complete"]["epochs"].min() == 16
+    other = settings(grid=None, draws=DRAWS | {"trials": 1, "folds": 1})
+    _, studies = run(data, tmp_path, other)
+    assert len(trial_table(other, studies)) == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_trial_that_diverges_is_a_result_and_a_search_of_nothing_else_an_error(data, tmp_path):
+    space = {"optimizer.learning_rate": [1e30, 1e29]}
+    draws = {"trials": 2, "folds": 1, "epochs": 1, "batch_size": 32}
+    with pytest.raises(PipelineError, match=r"no trial of the stage `draws` came to its end; the .* loss became"):
+        run(data, tmp_path, settings(space=space, draws=draws, grid=None))
+
+
+SEALED = """
+import sys
+from pathlib import Path
+from cifar_pipeline.params import load_params, select_profile
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.search.run import search_and_save
+from cifar_pipeline.training.run import train_and_save
+home = Workspace(Path(sys.argv[1]))
+params = load_params(home.params)
+search_and_save("custom_search", params, home, {"id": "here"}, lambda trial: None)
+train_and_save("custom_search", params, home, {"id": "here"}, lambda record, left: None)
+"""
+
+
+@pytest.fixture(scope="module")
+def sealed(prepared, tmp_path_factory):
+    """A workspace in which there is no test image: rows, labels and pixels of the test split are not in the table."""
+    home = Workspace(tmp_path_factory.mktemp("sealed"))
+    table, splits = read_table(prepared.table), read_table(prepared.splits)
+    test = split_rows(splits, "test")
+    assert test.min() > split_rows(splits, "train").max()
+    home.table.parent.mkdir(parents=True)
+    home.splits.parent.mkdir(parents=True)
+    pq.write_table(table.slice(0, int(test.min())), home.table)
+    pq.write_table(splits, home.splits)
+    home.params.write_text((CHECKOUT / "params.yaml").read_text().replace("profile: quick", "profile: smoke"))
+    return home
+
+
+@pytest.mark.slow
+def test_search_and_training_run_where_there_is_no_test_image(sealed):
+    with pytest.raises(IndexError):
+        load_images(sealed.table, sealed.splits, "test")
+    done = subprocess.run([sys.executable, "-c", SEALED, str(sealed.root)], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (sealed.model("custom_search") / "model.keras").is_file()
+    folder = sealed.search("custom_search")
+    trials = pd.read_csv(folder / "trials.csv")
+    assert list(trials["stage"]) == ["draws"] * 3 + ["grid"] * 2
+    winner = Recipe.model_validate(yaml.safe_load((folder / "winner.yaml").read_text()))
+    assert winner.weights == "none"
+    assert json.loads((folder / "provenance.json").read_text())["draws_trials"] == 3
+    page = (folder / "index.html").read_text()
+    assert page.count('<img alt="') == page.count("<img") >= 4
+    assert "Generated images" in page
+    assert len(optuna.load_study(study_name="draws", storage=f"sqlite:///{folder / 'study.sqlite'}").trials) == 3
+
+
+def test_only_evaluation_names_the_test_split():
+    """The other half of the seal: no other module even asks for it."""
+    asking = set()
+    for path in (CHECKOUT / "cifar_pipeline").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = isinstance(node, ast.Call) and getattr(node.func, "id", None) in {"load_images", "split_rows"}
+            if called and any(isinstance(part, ast.Constant) and part.value == "test" for part in ast.walk(node)):
+                asking.add(path.relative_to(CHECKOUT / "cifar_pipeline").as_posix())
+    assert asking == {"evaluation/predictions.py"}
+
+
+def test_the_searches_of_the_repository_are_valid():
+    params = load_params(CHECKOUT / "params.yaml")
+    assert set(params.searches) == {"custom_search", "ladder6"}

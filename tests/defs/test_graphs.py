@@ -14,7 +14,7 @@ from cifar_pipeline.definitions import build_defs, defs
 from cifar_pipeline.defs.executors import POOL
 from cifar_pipeline.defs.stages import REPORT_PARTS, build_stages
 from cifar_pipeline.evaluation.report import PARTS
-from cifar_pipeline.params import PROFILES, load_params, select_models, select_profile
+from cifar_pipeline.params import PROFILES, load_params, select_models, select_profile, select_searches
 from tests.workspaces import CHECKOUT, DVC
 
 READ_STAGES = """
@@ -43,11 +43,13 @@ def with_a_second_seed(params):
 
 @pytest.fixture(params=PROFILES)
 def both(request, tmp_path):
-    """(stages as DVC reads them, params) under each profile, with every recipe in the graph, one with another seed as well."""
+    """(stages as DVC reads them, params) under each profile, with every recipe and search in the graph, one with another seed as well."""
     (tmp_path / "dvc.yaml").write_text((CHECKOUT / "dvc.yaml").read_text())
     (tmp_path / "params.yaml").write_text(with_a_second_seed((CHECKOUT / "params.yaml").read_text()))
     select_profile(tmp_path / "params.yaml", request.param)
-    select_models(tmp_path / "params.yaml", list(load_params(tmp_path / "params.yaml").recipes))
+    params = load_params(tmp_path / "params.yaml")
+    select_models(tmp_path / "params.yaml", list(params.recipes))
+    select_searches(tmp_path / "params.yaml", list(params.searches))
     python = str(Path(DVC).with_name("python"))
     subprocess.run([DVC, "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
     read = subprocess.run([python, "-c", READ_STAGES], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -121,16 +123,28 @@ def test_any_recipe_can_be_put_into_the_graph(params_file):
     assert {key for key in keys if "/" in key} == {f"{kind}/efficientnetv2_b0" for kind in ("model", "predictions", "report")}
 
 
-def test_assets_are_described_owned_and_versioned():
-    graph = defs.resolve_asset_graph()
+def test_a_search_and_a_group_can_be_put_into_the_graph(params_file):
+    select_models(params_file, ["customs"])
+    select_searches(params_file, ["ladder6"])
+    definitions = build_defs(load_params(params_file))
+    jobs = {job.name: {key.to_user_string() for key in job.asset_layer.executable_asset_keys} for job in definitions.resolve_all_job_defs()}
+    assert jobs["search_ladder6_job"] == {"search/ladder6"}
+    several = {f"{kind}/{name}" for kind in ("model", "predictions", "report") for name in load_params(params_file).groups["customs"]}
+    assert jobs["customs"] == jobs["all_models"] == {*several, "leaderboard", "ledger"}
+    assert "ladder" not in jobs  # its recipes are not in the graph
+
+
+def test_assets_are_described_owned_and_versioned(params_file):
+    select_searches(params_file, ["custom_search"])
+    graph = build_defs(load_params(params_file)).resolve_asset_graph()
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
         assert node.description, key
         assert node.owners, key
         assert node.kinds, key
         assert node.code_version, key
-        assert node.group_name in {"data", "models", "predictions", "reports"}, key
-        trains_or_predicts = key.path[0] in {"model", "predictions"}
+        assert node.group_name in {"data", "models", "predictions", "reports", "searches"}, key
+        trains_or_predicts = key.path[0] in {"model", "predictions", "search"}
         assert node.pools == ({POOL} if trains_or_predicts else set()), key
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -32,9 +33,10 @@ def _search(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
         from cifar_pipeline.search.results import PLOTS, WINNER
         from cifar_pipeline.search.run import search_and_save
 
-        def report(trial: dict[str, Any]) -> None:
+        def report(trial: dict[str, Any], table: str, pictures: Path) -> None:
             described = f"{trial['stage']}, trial {trial['trial']}: {trial['state']}"
-            context.log_event(dg.AssetObservation(dg.AssetKey(stage.key), metadata=trial, description=described))
+            seen = {"trials": dg.MetadataValue.md(table), **{path.stem: inline(path) for path in sorted(pictures.glob("*.png"))}}
+            context.log_event(dg.AssetObservation(dg.AssetKey(stage.key), metadata={**trial, **seen}, description=described))
 
         with pipeline.step(context) as (home, active):
             summary = search_and_save(name, active, home, {"id": context.run_id}, report)

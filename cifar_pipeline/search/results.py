@@ -45,7 +45,7 @@ def write_search(
         write_json(new / PROVENANCE, {**provenance, **summary, "search": search.model_dump(mode="json")})
         shutil.copyfile(storage, new / STORAGE)
         for stage, study in studies.items():
-            _draw(study, new / PLOTS / stage)
+            draw(study, new / PLOTS / stage)
         pictures = {
             stage: [(text, encoded(path)) for key, text in PICTURES.items() if (path := new / PLOTS / stage / f"{key}.png").is_file()]
             for stage in studies
@@ -59,14 +59,14 @@ def write_search(
             search=search,
             winner=(new / WINNER).read_text(),
             pictures=pictures,
-            tables={stage: table_html(_readable(trials[trials["stage"] == stage])) for stage in studies},
+            tables={stage: table_html(readable(trials[trials["stage"] == stage])) for stage in studies},
         )
         (new / PAGE).write_text(page)
     return summary
 
 
 def trial_table(search: Search, studies: Mapping[str, optuna.Study]) -> pd.DataFrame:
-    """A row a trial, in the order of the plan: stage, place, state, accuracy and that of each fold, epochs, seconds, its settings."""
+    """A row a trial that has begun, in the order of the plan: state, accuracy and that of each fold, cost, settings."""
     rows = [
         {
             "stage": stage,
@@ -81,6 +81,7 @@ def trial_table(search: Search, studies: Mapping[str, optuna.Study]) -> pd.DataF
         }
         for stage, study in studies.items()
         for trial in sorted(last_attempts(study), key=lambda trial: trial.user_attrs[PLACE])
+        if trial.state is not TrialState.WAITING
     ]
     return pd.DataFrame(rows)
 
@@ -110,10 +111,14 @@ def described(search: Search, trial: FrozenTrial) -> dict[str, Any]:
     """One trial, for whoever watches."""
     accuracy = {"accuracy": trial.value} if trial.state is TrialState.COMPLETE and trial.value is not None else {}
     how = {"trial": trial.user_attrs[PLACE], "state": trial.state.name.lower(), "epochs": trial.user_attrs.get(EPOCHS, 0)}
-    return {**how, **accuracy, **{key: str(value) for key, value in decoded(search, trial.params).items()}}
+    curve = ", ".join(f"{trial.intermediate_values[epoch]:.4f}" for epoch in sorted(trial.intermediate_values))
+    return {**how, **accuracy, "first_fold": curve, **{key: str(value) for key, value in decoded(search, trial.params).items()}}
 
 
-def _draw(study: optuna.Study, folder: Path) -> None:
+def draw(study: optuna.Study, folder: Path) -> None:
+    """Optuna's pictures of a study, as far as its trials allow them, as PNG files in `folder`."""
+    if not ranked(study):
+        return
     figures = {"parallel": drawing.plot_parallel_coordinate, "intermediate": drawing.plot_intermediate_values}
     if len({trial.value for trial in ranked(study)}) > 1:  # of equal accuracies nothing can be said
         figures["importances"] = drawing.plot_param_importances
@@ -126,7 +131,8 @@ def _draw(study: optuna.Study, folder: Path) -> None:
     plt.close("all")
 
 
-def _readable(trials: pd.DataFrame) -> pd.DataFrame:
+def readable(trials: pd.DataFrame) -> pd.DataFrame:
+    """A stage's trials as people read them, best first."""
     table = trials.drop(columns=["stage", "error"]).sort_values("accuracy", ascending=False, na_position="last")
     table["accuracy"] = table["accuracy"].map(lambda accuracy: "" if pd.isna(accuracy) else f"{accuracy:.2%}")
     return table.rename(columns={"seconds": "s"})

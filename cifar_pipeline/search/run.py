@@ -1,8 +1,10 @@
 """From a workspace and a search's name to `data/searches/<name>`."""
 
 import platform
+import tempfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,12 +14,12 @@ from cifar_pipeline.artifacts import code_revision, dvc_md5, hardware, library_v
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.params import Params
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.search.results import STORAGE, described, write_search
+from cifar_pipeline.search.results import STORAGE, described, draw, readable, trial_table, write_search
 from cifar_pipeline.search.study import Data, SearchRun, ranked
 
 
 def search_and_save(
-    name: str, params: Params, home: Workspace, run: Mapping[str, str], report: Callable[[dict[str, Any]], None]
+    name: str, params: Params, home: Workspace, run: Mapping[str, str], report: Callable[[dict[str, Any], str, Path], None]
 ) -> dict[str, Any]:
     """Search around recipe `name`, from where it was interrupted, and write `data/searches/<name>`; return the key figures.
 
@@ -25,7 +27,7 @@ def search_and_save(
 
     Args:
         run: what identifies this run elsewhere, for the provenance.
-        report: called after each trial with its settings and figures.
+        report: called after each trial with its settings and figures, the table of its stage in Markdown, and a folder of pictures.
 
     Raises: PipelineError as `train` and `load_images` do, and when every trial of a stage failed.
     """
@@ -39,7 +41,11 @@ def search_and_save(
 
     def follow(study: optuna.Study, trial: FrozenTrial) -> None:
         best = ranked(study)
-        report({"stage": study.study_name, **described(search, trial), **({"best": best[0].value} if best else {})})
+        figures = {"stage": study.study_name, **described(search, trial), **({"best": best[0].value} if best else {})}
+        table = readable(trial_table(search, {study.study_name: study}))
+        with tempfile.TemporaryDirectory() as folder:
+            draw(study, Path(folder))
+            report(figures, table.to_markdown(index=False), Path(folder))
 
     searching = SearchRun(base, search, data, home.study(name, params.profile), follow)
     studies = searching.run()

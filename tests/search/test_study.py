@@ -153,7 +153,10 @@ from cifar_pipeline.search.run import search_and_save
 from cifar_pipeline.training.run import train_and_save
 home = Workspace(Path(sys.argv[1]))
 params = load_params(home.params)
-search_and_save("custom_search", params, home, {"id": "here"}, lambda trial: None)
+seen = []
+search_and_save("custom_search", params, home, {"id": "here"}, lambda _, table, folder: seen.append((table, len(list(folder.iterdir())))))
+assert seen[0][0].count("complete") == 1 and seen[2][0].count("complete") == 3, seen
+assert seen[0][1] >= 2, seen
 train_and_save("custom_search", params, home, {"id": "here"}, lambda record, left: None)
 """
 

@@ -68,9 +68,9 @@ def search(name: str, profile: str | None) -> None:
     """Search around recipe NAME, on the data that is there; goes on from where it was stopped."""
     home = Workspace.current()
     try:
+        select_searches(home.params, [name])
         if profile:
             select_profile(home.params, profile)
-        select_searches(home.params, [name])
         params = load_params(home.params)
     except PipelineError as error:
         raise click.ClickException(str(error)) from None
@@ -88,7 +88,9 @@ def adopt(name: str, recipe: str) -> None:
     """Make what the search around NAME found a recipe of params.yaml, called RECIPE."""
     home = Workspace.current()
     try:
-        found = read_json(home.search(name) / "provenance.json", ("profile", "run", "finished", "train_images"))
+        found = read_json(home.search(name) / "provenance.json", ("profile", "run", "finished", "train_images", "generated"))
+        if found["generated"]:
+            raise PipelineError(f"the search around {name} was on generated images, which say nothing; run it under another profile")
         comment = (
             f"found by the search around {name}: profile {found['profile']}, {found['train_images']:,} training images, "
             f"run {found['run']['id']}, {found['finished']}"
@@ -96,7 +98,7 @@ def adopt(name: str, recipe: str) -> None:
         add_recipe(home.params, recipe, yaml.safe_load((home.search(name) / "winner.yaml").read_text()), comment)
     except PipelineError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"params.yaml has the recipe `{recipe}`; train it with `cifar run --model {recipe}`")
+    click.echo(f"params.yaml has the recipe `{recipe}`; train it with `cifar run --profile {found['profile']} --model {recipe}`")
 
 
 @main.command()

@@ -3,3 +3,7 @@
 
 class PipelineError(Exception):
     """A bad input, setting or environment; shown to the user as its message alone, without a traceback."""
+
+
+class DivergedError(PipelineError):
+    """A training whose loss is no longer finite: its settings are at fault, and nothing else."""

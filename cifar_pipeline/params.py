@@ -18,10 +18,11 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from cifar_pipeline.artifacts import replacing_file
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.recipes import Count, Fraction, Recipe, Settings
-from cifar_pipeline.search.settings import Range, Search, recipe_of_trial
+from cifar_pipeline.search.settings import Draws, Grid, Range, Search, recipe_of_trial
 
 T = TypeVar("T", bound=BaseModel)
 Profile = Literal["smoke", "quick", "laptop", "seed", "best"]
+NAME = "[a-z][a-z0-9_]*"
 PROFILES: tuple[Profile, ...] = ("smoke", "quick", "laptop", "seed", "best")
 
 
@@ -116,16 +117,19 @@ class Params(Settings):
         where = f"searches.{name} under profile '{self.profile}'"
         search = _validated(Search, self._under_profile("search", self.searches, name), where)
         recipe = self.recipe(name)
+        tried: list[tuple[Draws | Grid, dict[str, Any]]] = [(stage, {}) for stage in search.stages]
         for key, values in search.space.items():
-            for value in (values.low, values.high) if isinstance(values, Range) else values:
-                try:
-                    recipe_of_trial(recipe, search.draws, {key: value})
-                except (KeyError, IndexError, TypeError):
-                    raise PipelineError(
-                        f"{where}: the recipe has no `{key}`; write a key of it, such as `optimizer.learning_rate`"
-                    ) from None
-                except ValidationError as error:
-                    raise PipelineError(f"{where}: `{key}: {value}` is not valid:\n" + "\n".join(_problems(error, Recipe))) from None
+            examples = values.examples if isinstance(values, Range) else values
+            tried += [(search.draws, {key: value}) for value in examples]
+        for stage, changes in tried:
+            key = ", ".join(changes) or "epochs"
+            try:
+                recipe_of_trial(recipe, stage, changes)
+            except (KeyError, IndexError, TypeError):
+                raise PipelineError(f"{where}: the recipe has no `{key}`; write a key of it, such as `optimizer.learning_rate`") from None
+            except ValidationError as error:
+                value = changes.get(key, stage.epochs)
+                raise PipelineError(f"{where}: `{key}: {value}` is not valid:\n" + "\n".join(_problems(error, Recipe))) from None
         return search
 
     def _under_profile(self, kind: str, entries: Mapping[str, Mapping[Profile, dict[str, Any]]], name: str) -> dict[str, Any]:
@@ -180,8 +184,8 @@ def _check_names(params: Params, file: str) -> None:
     for name in params.models:
         params.recipe(name)
     for group, members in params.groups.items():
-        if group in params.recipes:
-            raise PipelineError(f"{file}: the group '{group}' has the name of a recipe; rename it")
+        if group in params.recipes or group in {"pipeline", "all_models"} or not re.fullmatch(NAME, group):
+            raise PipelineError(f"{file}: '{group}' cannot be a group's name: it is another thing's, or has more than a-z, 0-9 and _")
         for name in members:
             params.recipe(name)
     for profile in PROFILES:
@@ -231,7 +235,7 @@ def add_recipe(path: Path, name: str, seed: Mapping[str, Any], comment: str) -> 
     Raises: PipelineError when there is one of that name, or the file would not be valid.
     """
     params = load_params(path)
-    if name in params.recipes or name in params.groups or not re.fullmatch("[a-z][a-z0-9_]*", name):
+    if name in params.recipes or name in params.groups or not re.fullmatch(NAME, name):
         raise PipelineError(f"'{name}' is taken, or is not a name of lower-case letters, digits and _; choose another")
     profiles: dict[str, Any] = {"seed": dict(seed), **{profile: {} for profile in PROFILES if profile != "seed"}}
     entry = yaml.safe_dump({name: profiles}, sort_keys=False)

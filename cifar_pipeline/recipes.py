@@ -177,7 +177,7 @@ class Schedule(Settings):
     name: Literal["constant", "cosine", "one_cycle"] = Field(
         "constant", description="`cosine` falls from the start, `one_cycle` rises linearly first"
     )
-    warmup: OpenFraction = Field(0.25, description="share of all steps that rise; `one_cycle` only")
+    warmup: OpenFraction = Field(0.25, description="share of a cycle's steps that rise; `one_cycle` only")
     final: Fraction = Field(0.0, description="share of the rate that is left at the end; not of a `constant` one")
     restarts: tuple[Restart, ...] = Field((), description="the schedule begins again, as in SGDR (Loshchilov & Hutter 2017)")
 
@@ -216,6 +216,9 @@ class Recipe(Settings):
     batch_norm_momentum: Fraction | None = Field(None, description="of the moving statistics; short trainings need a lower one than Keras'")
     freeze_blocks: Annotated[int, Field(ge=0, le=7)] = Field(0, description="stem and this many first blocks keep their weights")
     float_policy: Literal["float32", "mixed_bfloat16"] = "float32"
+    fit_on: Literal["train", "train_and_validation"] = Field(
+        "train", description="with the validation images, for a fixed number of epochs: nothing is then left to choose or to calibrate by"
+    )
     train_per_class: Count | None = Field(None, description="train on this many images a class; all where absent")
     validation_per_class: Count | None = None
     augmentation: Augmentation = Augmentation()
@@ -247,6 +250,8 @@ class Recipe(Settings):
             raise ValueError("`progressive` with cnn, whose dense layers take one image size; remove it")
         if isinstance(architecture, Backbone) and any(phase.freeze_blocks for phase in phases):
             raise ValueError(f"`freeze_blocks` with {architecture.name}; only EfficientNets freeze block by block")
+        if "stem" in self.optimizer.part_rates and isinstance(architecture, Cnn | Backbone):
+            raise ValueError(f"a rate for the `stem` with {architecture.name}, of which only `body` and `head` are told apart")
         blocks = 6 if architecture.name.startswith("efficientnetv2") else 7
         if any(phase.freeze_blocks > blocks for phase in phases):
             raise ValueError(f"`freeze_blocks` above {blocks}: {architecture.name} has {blocks} blocks")
@@ -266,6 +271,10 @@ class Recipe(Settings):
         for name in ("early_stopping", "plateau"):
             if self.progressive and getattr(self, name):
                 raise ValueError(f"`{name}` with `progressive`; losses at different image sizes do not compare; remove one of them")
+        if self.fit_on == "train_and_validation":
+            for name in ("early_stopping", "plateau", "train_per_class", "validation_per_class"):
+                if getattr(self, name):
+                    raise ValueError(f"`{name}` with `fit_on: train_and_validation`, which leaves no validation images; set it to null")
         if self.plateau and self.schedule.name != "constant":
             raise ValueError(f"`plateau` with the schedule `{self.schedule.name}`; a plateau rule needs `constant`")
         return self

@@ -151,6 +151,24 @@ class TestNewcomersDoor:
         copy.job("predictions_cnn9_job")
         assert outputs(copy)["data/predictions/cnn9.parquet"] == made["data/predictions/cnn9.parquet"]
 
+    def test_a_search_is_an_asset_and_a_stage_and_its_winner_a_recipe(self, newcomers):
+        copy, *_ = newcomers
+        cifar = (sys.executable, "-m", "cifar_pipeline")
+        said = copy.run(*cifar, "search", "custom_search").stdout
+        assert len(re.findall(r"trial \d of the (draws|grid) complete: architecture", said)) == 5
+        assert (copy.root / "data/searches/custom_search/index.html").is_file()
+        assert UP_TO_DATE in copy.dvc("status", "search@custom_search")
+        refused = copy.run(*cifar, "adopt", "custom_search", "found", check=False)
+        assert refused.returncode == 1
+        assert "was on generated images, which say nothing" in refused.stderr
+        provenance = copy.root / "data/searches/custom_search/provenance.json"
+        found = json.loads(provenance.read_text())
+        provenance.unlink()
+        provenance.write_text(json.dumps(found | {"generated": False}))
+        copy.run(*cifar, "adopt", "custom_search", "found")
+        assert f"run {found['run']['id']}" in (copy.root / "params.yaml").read_text()
+        assert "no report of 'found' yet" in copy.run(*cifar, "report", "found", check=False).stderr
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)

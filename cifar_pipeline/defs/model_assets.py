@@ -56,8 +56,11 @@ def _model(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
     def model(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
         from cifar_pipeline.training.run import train_and_save
 
-        def report(record: dict[str, float], seconds_left: float) -> None:
-            shown = {**{key: round(value, 5) for key, value in record.items()}, "minutes_left": round(seconds_left / 60, 1)}
+        def report(record: dict[str, float | None], seconds_left: float) -> None:
+            shown = {
+                **{key: round(value, 5) for key, value in record.items() if value is not None},
+                "minutes_left": round(seconds_left / 60, 1),
+            }
             context.log_event(dg.AssetObservation(dg.AssetKey(stage.key), metadata=shown, description=f"epoch {record['epoch']}"))
 
         with pipeline.step(context) as (home, active):

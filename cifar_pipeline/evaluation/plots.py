@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -187,43 +188,46 @@ def plot_leaderboard(board: pd.DataFrame) -> Figure:
 
 
 def plot_accuracy_against(board: pd.DataFrame) -> Figure:
-    """Test accuracy against the minutes of training and against the parameters, a point a model."""
-    figure, panels = plt.subplots(1, 2, figsize=(9.2, 4), sharey=True, layout="constrained")
+    """Test accuracy against the minutes of training and against the parameters, a point a model; a filled one of the most classes."""
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
     for panel, values, label in (
         (panels[0], board["training_s"] / 60, "training, minutes"),
         (panels[1], board["parameters"] / 1e6, "parameters, millions"),
     ):
-        for index, (classes, group) in enumerate(board.groupby("classes", sort=False)):
-            style = {"fmt": MARKERS[index], "color": COLOURS[index], "ecolor": "black", "capsize": 3, "label": f"{classes} classes"}
-            panel.errorbar(values[group.index], group["top1"], yerr=_errors(group), **style)
-        for x, y, name in zip(values, board["top1_high"], board["model"], strict=True):
-            panel.annotate(name, (x, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=9)
+        panel.errorbar(values, board["top1"], yerr=_errors(board), fmt="none", ecolor="black", capsize=3)
+        for index, (x, y, classes, name) in enumerate(zip(values, board["top1"], board["classes"], board["model"], strict=True)):
+            hollow = {} if classes == board["classes"].max() else {"markerfacecolor": "white"}
+            panel.plot(x, y, linestyle="", label=name, **_style(index), **hollow)
         panel.set(xlabel=label, xscale="log")
-        panel.margins(x=0.35, y=0.2)
+        panel.margins(x=0.15, y=0.15)
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter("{x:g}")
         panel.xaxis.set_minor_formatter("")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("top-1 accuracy")
-    if board["classes"].nunique() > 1:
-        panels[0].legend()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right")
     return figure
 
 
 def plot_all_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
     """Validation accuracy of every model against epochs and against minutes, laid over each other."""
-    figure, panels = plt.subplots(1, 2, figsize=(9.2, 4), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
     for index, (name, history) in enumerate(histories.items()):
-        style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "markersize": 4, "label": name}
-        panels[0].plot(history["epoch"], history["val_accuracy"], **style)
+        style = {**_style(index), "markersize": 4}
+        panels[0].plot(history["epoch"], history["val_accuracy"], **style, label=name)
         panels[1].plot(history["seconds"] / 60, history["val_accuracy"], **style)
     panels[0].set(xlabel="epoch", ylabel="validation accuracy")
     panels[0].xaxis.get_major_locator().set_params(integer=True)
     panels[1].set_xlabel("minutes of training")
     for panel in panels:
         panel.grid(alpha=0.3)
-    panels[0].legend()
+    figure.legend(loc="outside right")
     return figure
+
+
+def _style(index: int) -> dict[str, Any]:
+    """A colour and a marker of its own for each of the first 56."""
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
 def _errors(board: pd.DataFrame) -> np.ndarray:

@@ -41,6 +41,12 @@ class Images:
         """Those at the places `rows`."""
         return Images(self.row_id[rows], self.pixels[rows], self.label[rows], self.target)
 
+    def joined(self, other: "Images") -> "Images":
+        """Both."""
+        pairs = ((self.row_id, other.row_id), (self.pixels, other.pixels), (self.label, other.label))
+        row_id, pixels, label = (np.concatenate(pair) for pair in pairs)
+        return Images(row_id, pixels, label, self.target)
+
     def channel_mean(self) -> tuple[float, float, float]:
         """Mean of the pixels per channel, / 255."""
         red, green, blue = self.pixels.mean(axis=(0, 1, 2), dtype=np.float64) / 255

@@ -20,7 +20,7 @@ from cifar_pipeline.evaluation.plots import save
 from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.search.settings import Search
 from cifar_pipeline.search.space import decoded
-from cifar_pipeline.search.study import ACCURACIES, DRAWS, EPOCHS, ERROR, PLACE, SECONDS, last_attempts, ranked
+from cifar_pipeline.search.study import ACCURACIES, DRAWS, ENDED, EPOCHS, ERROR, SECONDS, furthest, ranked
 
 TRIALS, WINNER, PROVENANCE, STORAGE, PAGE, PLOTS = "trials.csv", "winner.yaml", "provenance.json", "study.sqlite", "index.html", "plots"
 PICTURES = {
@@ -66,11 +66,11 @@ def write_search(
 
 
 def trial_table(search: Search, studies: Mapping[str, optuna.Study]) -> pd.DataFrame:
-    """A row a trial that has begun, in the order of the plan: state, accuracy and that of each fold, cost, settings."""
+    """A row a trial that has ended, in the order of the plan: state, accuracy and that of each fold, cost, settings."""
     rows = [
         {
             "stage": stage,
-            "trial": trial.user_attrs[PLACE],
+            "trial": trial.number,
             "state": trial.state.name.lower(),
             "accuracy": trial.value if trial.state is TrialState.COMPLETE else None,
             "folds": ", ".join(f"{accuracy:.4f}" for accuracy in trial.user_attrs.get(ACCURACIES, [])),
@@ -80,8 +80,7 @@ def trial_table(search: Search, studies: Mapping[str, optuna.Study]) -> pd.DataF
             "error": trial.user_attrs.get(ERROR, ""),
         }
         for stage, study in studies.items()
-        for trial in sorted(last_attempts(study), key=lambda trial: trial.user_attrs[PLACE])
-        if trial.state is not TrialState.WAITING
+        for trial in study.get_trials(deepcopy=False, states=ENDED)
     ]
     return pd.DataFrame(rows)
 
@@ -92,7 +91,7 @@ def summarize(search: Search, studies: Mapping[str, optuna.Study]) -> dict[str, 
     for stage, study in studies.items():
         settings = search.draws if stage == DRAWS else search.grid
         assert settings is not None
-        trials = list(last_attempts(study))
+        trials = study.get_trials(deepcopy=False)
         best = ranked(study)[0]
         summary |= {
             f"{stage}_trials": len(trials),
@@ -102,15 +101,17 @@ def summarize(search: Search, studies: Mapping[str, optuna.Study]) -> dict[str, 
             f"{stage}_epochs_at_most": len(trials) * settings.folds * settings.epochs,
             f"{stage}_minutes": round(sum(trial.user_attrs.get(SECONDS, 0.0) for trial in trials) / 60, 1),
             f"{stage}_best": best.value,
-            f"{stage}_best_trial": best.user_attrs[PLACE],
+            f"{stage}_best_trial": best.number,
         }
+        if stage == DRAWS and search.grid:
+            summary["grid_between_trials"] = ", ".join(str(trial.number) for trial in furthest(study)[: search.grid.best])
     return summary
 
 
 def described(search: Search, trial: FrozenTrial) -> dict[str, Any]:
     """One trial, for whoever watches."""
     accuracy = {"accuracy": trial.value} if trial.state is TrialState.COMPLETE and trial.value is not None else {}
-    how = {"trial": trial.user_attrs[PLACE], "state": trial.state.name.lower(), "epochs": trial.user_attrs.get(EPOCHS, 0)}
+    how = {"trial": trial.number, "state": trial.state.name.lower(), "epochs": trial.user_attrs.get(EPOCHS, 0)}
     curve = ", ".join(f"{trial.intermediate_values[epoch]:.4f}" for epoch in sorted(trial.intermediate_values))
     return {**how, **accuracy, "first_fold": curve, **{key: str(value) for key, value in decoded(search, trial.params).items()}}
 

@@ -1,6 +1,7 @@
 """From a workspace and a search's name to `data/searches/<name>`."""
 
 import platform
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -11,11 +12,17 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from cifar_pipeline.artifacts import code_revision, dvc_md5, hardware, library_versions
+from cifar_pipeline.dataset.splits import Split
+from cifar_pipeline.dataset.table import FINE
+from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.params import Params
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.search.results import STORAGE, described, draw, readable, trial_table, write_search
 from cifar_pipeline.search.study import Data, SearchRun, ranked
+from cifar_pipeline.training.run import weights_of
+
+SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 def search_and_save(
@@ -32,24 +39,36 @@ def search_and_save(
     Raises: PipelineError as `train` and `load_images` do, and when every trial of a stage failed.
     """
     base, search = params.recipe(name), params.search_around(name)
-    inputs = {path.name: dvc_md5(path) for path in (home.table, home.splits)}
+    training, validation = (load_images(home.table, home.splits, split, base.target) for split in SPLITS)
+    if (found := len(training) + len(validation)) != (expected := FINE * params.source().train_per_class):
+        raise PipelineError(
+            f"{home.table} has {found:,} training images, the profile '{params.profile}' {expected:,}; make its data first, with the "
+            "jobs archive_job, table_job and splits_job"
+        )
     data = Data(
         load_images(home.table, home.splits, "train", base.target, per_class=search.train_per_class, seed=search.seed),
         load_images(home.table, home.splits, "validation", base.target, per_class=base.validation_per_class, seed=search.seed),
-        str(inputs),
     )
+    origin = {
+        "inputs": {path.name: dvc_md5(path) for path in (home.table, home.splits)},
+        "weights": weights_of(base),
+        "versions": {"optuna": optuna.__version__, **library_versions()},
+    }
 
     def follow(study: optuna.Study, trial: FrozenTrial) -> None:
         best = ranked(study)
         figures = {"stage": study.study_name, **described(search, trial), **({"best": best[0].value} if best else {})}
+        settings = ", ".join(f"{key} {value}" for key, value in trial.params.items())
+        print(f"trial {trial.number} of the {study.study_name} {trial.state.name.lower()}: {settings}", file=sys.stderr, flush=True)
         table = readable(trial_table(search, {study.study_name: study}))
         with tempfile.TemporaryDirectory() as folder:
             draw(study, Path(folder))
             report(figures, table.to_markdown(index=False), Path(folder))
 
-    searching = SearchRun(base, search, data, home.study(name, params.profile), follow)
+    searching = SearchRun(base, search, data, origin=origin, folder=home.study(name, params.profile), report=follow)
     studies = searching.run()
     provenance = {
+        **origin,
         "recipe": name,
         "profile": params.profile,
         "generated": params.source().kind == "generated",
@@ -57,9 +76,8 @@ def search_and_save(
         "run": dict(run),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "code_revision": code_revision(),
-        "inputs": inputs,
-        "versions": {"python": platform.python_version(), "optuna": optuna.__version__, **library_versions()},
         "hardware": hardware(),
+        "python": platform.python_version(),
     }
     # Not the path that a setting of this machine put in its place.
     weights = {**params.recipes[name]["seed"], **params.recipes[name][params.profile]}["weights"]

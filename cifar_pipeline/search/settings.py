@@ -12,7 +12,7 @@ class Range(Settings):
 
     low: int | float
     high: int | float
-    step: int | float | None = None
+    step: Annotated[int | float, Field(gt=0)] | None = None
     log: bool = Field(False, description="drawn evenly in their logarithm")
 
     @model_validator(mode="after")
@@ -21,9 +21,22 @@ class Range(Settings):
             raise ValueError(f"a range from {self.low} to {self.high}; `low` must be below `high`")
         if self.log and (self.low <= 0 or self.step):
             raise ValueError("`log` takes a `low` above zero and no `step`")
+        if self.step and self.low + self.step > self.high:
+            raise ValueError(f"a step of {self.step} from {self.low} to {self.high}; it must fit in")
         return self
 
+    @property
+    def of_whole_numbers(self) -> bool:
+        return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
 
+    @property
+    def examples(self) -> tuple[int | float, ...]:
+        """Values of each kind that it has."""
+        return (self.low, self.high, *([self.low + self.step] if self.step else []))
+
+
+FIXED = {"target", "weights", "train_per_class", "validation_per_class", "epochs", "batch_size", "seed", "device"}
+"""Keys of a recipe that no trial may change."""
 Choices = Annotated[tuple[Any, ...], Field(min_length=2)]
 
 
@@ -58,10 +71,17 @@ class Search(Settings):
     train_per_class: Count | None = Field(None, description="of the training split; all where absent")
     seed: int
 
+    @property
+    def stages(self) -> tuple[Draws | Grid, ...]:
+        return (self.draws, self.grid) if self.grid else (self.draws,)
+
     @model_validator(mode="after")
     def _divides(self) -> Self:
-        if self.train_per_class and self.draws.folds > self.train_per_class:
-            raise ValueError(f"{self.draws.folds} folds of {self.train_per_class} images a class; lower `folds`")
+        folds = max(stage.folds for stage in self.stages)
+        if self.train_per_class and folds > self.train_per_class:
+            raise ValueError(f"{folds} folds of {self.train_per_class} images a class; lower `folds`")
+        if fixed := sorted({key.split(".")[0] for key in self.space} & FIXED):
+            raise ValueError(f"`{fixed[0]}` in the space; a search takes it from its stages or from the recipe, as it is for all trials")
         return self
 
 

@@ -10,22 +10,25 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import Trial
 
 from cifar_pipeline.search.settings import Choices, Range, Search
 
 
-def distributions(space: Mapping[str, Range | Choices]) -> dict[str, BaseDistribution]:
-    """Optuna's. A choice is drawn as JSON text, since Optuna takes no lists or mappings."""
-    return {key: _distribution(values) for key, values in space.items()}
+def suggest(trial: Trial, space: Mapping[str, Range | Choices]) -> dict[str, Any]:
+    """The recipe's values of a trial: those that it has, or is planned to have, else drawn.
+
+    A choice is drawn as JSON text, since Optuna takes no lists or mappings.
+    """
+    return {key: _suggest(trial, key, values) for key, values in space.items()}
 
 
-def _distribution(values: Range | Choices) -> BaseDistribution:
+def _suggest(trial: Trial, key: str, values: Range | Choices) -> Any:
     if not isinstance(values, Range):
-        return CategoricalDistribution([json.dumps(value) for value in values])
-    if all(isinstance(number, int) for number in (values.low, values.high, values.step or 1)):
-        return IntDistribution(int(values.low), int(values.high), log=values.log, step=int(values.step or 1))
-    return FloatDistribution(values.low, values.high, log=values.log, step=values.step)
+        return json.loads(trial.suggest_categorical(key, [json.dumps(value) for value in values]))
+    if values.of_whole_numbers:
+        return trial.suggest_int(key, int(values.low), int(values.high), step=int(values.step or 1), log=values.log)
+    return trial.suggest_float(key, values.low, values.high, step=values.step, log=values.log)
 
 
 def decoded(search: Search, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +39,10 @@ def decoded(search: Search, parameters: Mapping[str, Any]) -> dict[str, Any]:
 def plan_draws(search: Search) -> list[dict[str, Any]]:
     """Parameters of the first stage's trials, drawn by Optuna."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(search.seed))
-    return [study.ask(distributions(search.space)).params for _ in range(search.draws.trials)]
+    trials = [study.ask() for _ in range(search.draws.trials)]
+    for trial in trials:
+        suggest(trial, search.space)
+    return [trial.params for trial in trials]
 
 
 def plan_grid(search: Search, best: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,18 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sklearn.model_selection import StratifiedKFold
 
-from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.errors import DivergedError, PipelineError
 from cifar_pipeline.inputs.batches import Images
 from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.search.settings import Draws, Grid, Search, recipe_of_trial
-from cifar_pipeline.search.space import decoded, distributions, plan_draws, plan_grid
+from cifar_pipeline.search.space import decoded, plan_draws, plan_grid, suggest
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
 from cifar_pipeline.training.progress import EpochRecord
 
 DRAWS, GRID = "draws", "grid"
-PLACE, CONTINUES, EPOCHS, SECONDS, ERROR, ACCURACIES = "place", "continues", "epochs", "seconds", "error", "accuracies"
+EPOCHS, SECONDS, ERROR, ACCURACIES = "epochs", "seconds", "error", "accuracies"
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 Folds = Sequence[tuple[Images, Images]]
 
 
@@ -34,8 +35,6 @@ class Data:
 
     training: Images
     validation: Images
-    identity: str
-    """changes with them"""
 
     def folds(self, count: int, seed: int) -> Folds:
         """Pairs to train on and to score on: parts of the training split, or the two splits where `count` is 1."""
@@ -52,19 +51,29 @@ class SearchRun:
     """One search in a folder of its own, which holds Optuna's storage and the running trial's checkpoints.
 
     Args:
+        origin: of data, weights and versions; a search is gone on with only where it is the same.
         report: called with the study and the trial whenever one ends.
     """
 
-    def __init__(self, base: Recipe, search: Search, data: Data, folder: Path, report: Callable[[optuna.Study, FrozenTrial], None]) -> None:
+    def __init__(
+        self,
+        base: Recipe,
+        search: Search,
+        data: Data,
+        *,
+        origin: Any,
+        folder: Path,
+        report: Callable[[optuna.Study, FrozenTrial], None],
+    ) -> None:
         self._base, self._search, self._data, self._report = base, search, data, report
-        content = [base.model_dump(mode="json"), search.model_dump(mode="json"), data.identity]
+        content = [base.model_dump(mode="json", exclude={"weights"}), search.model_dump(mode="json"), origin]
         self._identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         self.folder = folder / self._identity[:16]
 
     def run(self) -> dict[str, optuna.Study]:
         """Run what is left of the search; the studies of its stages by name.
 
-        Raises: PipelineError when every trial of a stage failed.
+        Raises: PipelineError when every trial of a stage failed, and as `train` does.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._remove_others()
@@ -72,16 +81,17 @@ class SearchRun:
         self._run_stage(draws, self._search.draws)
         if not (stage := self._search.grid):
             return {DRAWS: draws}
-        best = [trial.params for trial in ranked(draws)[: stage.best]]
-        grid = self._study(GRID, stage, plan_grid(self._search, best))
+        parents = furthest(draws)[: stage.best]
+        grid = self._study(GRID, stage, plan_grid(self._search, [trial.params for trial in parents]))
         self._run_stage(grid, stage)
         return {DRAWS: draws, GRID: grid}
 
     def winner(self, studies: dict[str, optuna.Study]) -> Recipe:
-        """The recipe of the best trial of the last stage, at that stage's epochs and batch size."""
+        """The recipe of the best trial of the last stage, at that stage's epochs and batch size, on all training images."""
         stage = self._search.grid or self._search.draws
         study = studies[GRID if self._search.grid else DRAWS]
-        return recipe_of_trial(self._base, stage, decoded(self._search, ranked(study)[0].params))
+        recipe = recipe_of_trial(self._base, stage, decoded(self._search, ranked(study)[0].params))
+        return recipe.model_copy(update={"train_per_class": None, "validation_per_class": None, "device": "any"})
 
     def _remove_others(self) -> None:
         # A changed search begins anew; what an earlier one left is of no use to it.
@@ -92,34 +102,29 @@ class SearchRun:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def _study(self, name: str, stage: Draws | Grid, plan: list[dict[str, Any]]) -> optuna.Study:
-        storage = f"sqlite:///{self.folder / 'study.sqlite'}"
         halving = optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, stage.epochs // 8), reduction_factor=2)
-        pruner = halving if self._search.prune else optuna.pruners.NopPruner()
-        study = optuna.create_study(storage=storage, study_name=name, direction="maximize", pruner=pruner, load_if_exists=True)
-        planned = {trial.user_attrs[PLACE] for trial in study.get_trials(deepcopy=False)}
-        for trial in study.get_trials(states=[TrialState.RUNNING]):
-            # Optuna has no way to go on with a trial whose process died (optuna #2705, #6283).
-            study.enqueue_trial(plan[trial.user_attrs[PLACE]], user_attrs={PLACE: trial.user_attrs[PLACE], CONTINUES: trial.number})
-            study.tell(trial.number, state=TrialState.FAIL)
-        for place, parameters in enumerate(plan):
-            if place not in planned:  # the kill may have cut the planning short, too
-                study.enqueue_trial(parameters, user_attrs={PLACE: place})
+        study = optuna.create_study(
+            storage=f"sqlite:///{self.folder / 'study.sqlite'}",
+            study_name=name,
+            direction="maximize",
+            sampler=optuna.samplers.RandomSampler(self._search.seed),  # never asked: every trial is planned
+            pruner=halving if self._search.prune else optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+        for parameters in plan[len(study.get_trials(deepcopy=False)) :]:  # a kill may have cut the planning short
+            study.enqueue_trial(parameters)
         return study
 
     def _run_stage(self, study: optuna.Study, stage: Draws | Grid) -> None:
         folds = self._data.folds(stage.folds, self._search.seed)
-        while study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
-            trial = study.ask(distributions(self._search.space))
-            if (before := trial.user_attrs.get(CONTINUES)) is not None:
-                for step, value in study.get_trials(deepcopy=False)[before].intermediate_values.items():
-                    trial.report(value, step)
-            checkpoints = self.folder / f"{study.study_name}-{trial.user_attrs[PLACE]:04}"
+        while trial := _next_trial(study):
+            checkpoints = self.folder / f"{study.study_name}-{trial.number:04}"
             try:
-                score = self._score(trial, stage, folds, checkpoints)
-                study.tell(trial, score)
+                study.tell(trial, self._score(trial, stage, folds, checkpoints))
             except optuna.TrialPruned:
                 study.tell(trial, state=TrialState.PRUNED)
-            except PipelineError as error:  # a rate at which the loss is no longer finite is a result, not the search's end
+            except (DivergedError, ValueError) as error:
+                # A rate at which the loss is no longer finite, or settings that do not go together, are a result and not the end.
                 trial.set_user_attr(ERROR, str(error))
                 study.tell(trial, state=TrialState.FAIL)
             shutil.rmtree(checkpoints, ignore_errors=True)
@@ -130,7 +135,7 @@ class SearchRun:
 
     def _score(self, trial: Trial, stage: Draws | Grid, folds: Folds, checkpoints: Path) -> float:
         """Mean over the folds of the accuracy after the epoch with the lowest loss, as trainings keep their weights."""
-        recipe = recipe_of_trial(self._base, stage, decoded(self._search, trial.params))
+        recipe = recipe_of_trial(self._base, stage, suggest(trial, self._search.space))
         accuracies: list[float] = []
         epochs, seconds = 0, 0.0
         for number, (training, validation) in enumerate(folds):
@@ -138,15 +143,15 @@ class SearchRun:
             def follow(record: EpochRecord, left: float, number: int = number, epochs: int = epochs, seconds: float = seconds) -> None:
                 trial.set_user_attr(EPOCHS, epochs + record.epoch)
                 trial.set_user_attr(SECONDS, round(seconds + record.seconds, 1))
-                if number == 0:
+                if number == 0 and record.val_accuracy is not None:
                     trial.report(record.val_accuracy, record.epoch)
                     if trial.should_prune():
                         raise optuna.TrialPruned
 
             keras.backend.clear_session()
-            identity = f"{self._identity} {trial.study.study_name} {trial.user_attrs[PLACE]} {number}"
+            identity = json.dumps([self._identity, recipe.model_dump(mode="json"), number])
             result = train(recipe, training, validation, Checkpoints(checkpoints / f"fold-{number}", identity), follow)
-            accuracies.append(result.best.val_accuracy)
+            accuracies.append(result.best.val_accuracy or 0.0)
             epochs, seconds = epochs + len(result.history), seconds + result.history[-1].seconds
         trial.set_user_attr(EPOCHS, epochs)
         trial.set_user_attr(SECONDS, round(seconds, 1))
@@ -154,14 +159,29 @@ class SearchRun:
         return float(np.mean(accuracies))
 
 
+def _next_trial(study: optuna.Study) -> Trial | None:
+    """The trial that a kill interrupted, else the next one of the plan, else None."""
+    for running in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        # Optuna offers no way to go on with a trial whose process died (optuna #2705, #6283) but this constructor, which it calls
+        # not recommended. A repeated trial would count twice in the pruner's comparisons.
+        return Trial(study, running._trial_id)
+    return study.ask() if study.get_trials(deepcopy=False, states=[TrialState.WAITING]) else None
+
+
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that came to their end, best first; of equals the earlier."""
-    return sorted(
-        study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]), key=lambda trial: (-(trial.value or 0.0), trial.user_attrs[PLACE])
-    )
+    return sorted(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]), key=lambda trial: (-(trial.value or 0.0), trial.number))
 
 
-def last_attempts(study: optuna.Study) -> Iterator[FrozenTrial]:
-    """Every trial once: of one that was killed, the attempt that went on from it."""
-    latest = {trial.user_attrs[PLACE]: trial for trial in study.get_trials(deepcopy=False)}
-    return iter(latest.values())
+def furthest(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that came to their end, best first, then those that were pruned, of the later epochs first.
+
+    Halving lets the first trial through whatever it reaches, and few of the others: the pruned ones belong to the best, too.
+    """
+
+    def reached(trial: FrozenTrial) -> tuple[int, float]:
+        epoch = max(trial.intermediate_values)
+        return -epoch, -trial.intermediate_values[epoch]
+
+    pruned = [trial for trial in study.get_trials(deepcopy=False, states=[TrialState.PRUNED]) if trial.intermediate_values]
+    return [*ranked(study), *sorted(pruned, key=reached)]

@@ -18,9 +18,13 @@ class Calibration:
     temperature: float
     n: int
     """validation images that it was fitted on"""
-    loss_before: float
-    """their mean negative log-likelihood at temperature 1"""
-    loss_after: float
+    loss_before: float | None
+    """their mean negative log-likelihood at temperature 1; None where there are none"""
+    loss_after: float | None
+
+
+UNCALIBRATED = Calibration(1.0, 0, None, None)
+"""Of a model that was trained on the validation images, too."""
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Calibration:

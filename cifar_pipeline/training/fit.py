@@ -36,13 +36,13 @@ class Training:
 def train(
     recipe: Recipe,
     training: Images,
-    validation: Images,
+    validation: Images | None,
     checkpoints: Checkpoints,
     report: Callable[[EpochRecord, float], None] = lambda record, left: None,
     *,
     devices: Sequence[str] = (),
 ) -> Training:
-    """Train `recipe`, keeping the weights of the epoch with the lowest mean validation loss (at the final image size).
+    """Train `recipe`, keeping the weights of the epoch with the lowest mean validation loss (at the final image size), or the last.
 
     Goes on from the last whole checkpoint, and ends with the weights that an uninterrupted training ends with (on a CPU, to
     the bit).
@@ -81,7 +81,7 @@ def train(
             trainer.fit(
                 training_batches(training, recipe, first_epoch=first, workers=input_workers(devices)),
                 steps_per_epoch=steps,
-                validation_data=(validation.pixels, validation.one_hot()),
+                validation_data=(validation.pixels, validation.one_hot()) if validation else None,
                 validation_batch_size=VALIDATION_BATCH,
                 shuffle=False,  # the batches are
                 initial_epoch=first,

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.errors import DivergedError
 from cifar_pipeline.recipes import Recipe
 
 LINE_EVERY_S = 10.0
@@ -26,8 +26,9 @@ class EpochRecord:
     loss: float
     accuracy: float
     """of training images as they were trained on: augmented, and mixed where the recipe mixes"""
-    val_loss: float
-    val_accuracy: float
+    val_loss: float | None
+    """None where there are no validation images"""
+    val_accuracy: float | None
     learning_rate: float
     """at the end of the epoch"""
     images_per_s: float
@@ -35,13 +36,17 @@ class EpochRecord:
     seconds: float
     """since training began, without the time in which it was dead"""
 
-    def row(self) -> dict[str, float]:
+    def row(self) -> dict[str, float | None]:
         return asdict(self)
 
 
 def best_of(history: Sequence[EpochRecord]) -> EpochRecord:
-    """The epoch with the lowest validation loss, of those at the image size of the last one: losses of other sizes do not compare."""
-    return min((record for record in history if record.image_size == history[-1].image_size), key=lambda record: record.val_loss)
+    """The epoch with the lowest validation loss, of those at the image size of the last one: losses of other sizes do not compare.
+
+    Without validation images, the last one.
+    """
+    comparable = [record for record in history if record.image_size == history[-1].image_size and record.val_loss is not None]
+    return min(comparable, key=lambda record: record.val_loss or 0.0, default=history[-1])
 
 
 class Progress(keras.callbacks.Callback):
@@ -70,6 +75,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch, self._epoch_start = epoch, time.monotonic()
+        self._train_end: float | None = None
 
     def on_test_begin(self, logs: Any = None) -> None:
         self._train_end = time.monotonic()
@@ -90,29 +96,30 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         now = time.monotonic()
+        validated = "val_loss" in logs
         record = EpochRecord(
             epoch=epoch + 1,
             image_size=self._recipe.phase_at(epoch).size,
             loss=float(logs["loss"]),
             accuracy=float(logs["accuracy"]),
-            val_loss=self._finite("validation", float(logs["val_loss"]), self.params["steps"] - 1),
-            val_accuracy=float(logs["val_accuracy"]),
+            val_loss=self._finite("validation", float(logs["val_loss"]), self.params["steps"] - 1) if validated else None,
+            val_accuracy=float(logs["val_accuracy"]) if validated else None,
             learning_rate=self._learning_rate(),
-            images_per_s=self._images / (self._train_end - self._epoch_start),
+            images_per_s=self._images / ((self._train_end or now) - self._epoch_start),
             seconds=now - self._start,
         )
         self.records.append(record)
         left = record.seconds / sum(self._work[: epoch + 1]) * sum(self._work[epoch + 1 :])
+        validation = f"validation loss {record.val_loss:.3f}  accuracy {record.val_accuracy:.1%}  " if validated else ""
         _say(
-            f"epoch {record.epoch}/{self._recipe.epochs} done  loss {record.loss:.3f}  accuracy {record.accuracy:.1%}  "
-            f"validation loss {record.val_loss:.3f}  accuracy {record.val_accuracy:.1%}  "
+            f"epoch {record.epoch}/{self._recipe.epochs} done  loss {record.loss:.3f}  accuracy {record.accuracy:.1%}  {validation}"
             f"{record.images_per_s:.0f} images/s  {left / 60:.1f} min left"
         )
         self._report(record, left)
 
     def _finite(self, kind: str, loss: float, batch: int) -> float:
         if not math.isfinite(loss):
-            raise PipelineError(
+            raise DivergedError(
                 f"the {kind} loss became {loss} in epoch {self._epoch + 1}, step {batch + 1}, at learning rate "
                 f"{self._learning_rate():.2g}; lower the recipe's learning rate"
             )

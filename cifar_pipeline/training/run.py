@@ -12,11 +12,11 @@ from cifar_pipeline.artifacts import code_revision, dvc_md5, file_digest, hardwa
 from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.dataset.validation import Check
-from cifar_pipeline.inputs.batches import load_images
+from cifar_pipeline.inputs.batches import Images, load_images
 from cifar_pipeline.params import Params
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.recipes import Recipe
-from cifar_pipeline.training.calibration import fit_temperature
+from cifar_pipeline.training.calibration import UNCALIBRATED, fit_temperature
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import VALIDATION_BATCH, train
 from cifar_pipeline.training.saved import check_saved, save_training, weights_digest
@@ -25,7 +25,7 @@ CHECKED_IMAGES = 256
 
 
 def train_and_save(
-    name: str, params: Params, home: Workspace, run: Mapping[str, str], report: Callable[[dict[str, float], float], None]
+    name: str, params: Params, home: Workspace, run: Mapping[str, str], report: Callable[[dict[str, float | None], float], None]
 ) -> tuple[list[Check], dict[str, Any]]:
     """Train recipe `name`, from its last checkpoint where it was interrupted, and write `data/models/<name>`.
 
@@ -41,23 +41,29 @@ def train_and_save(
     """
     recipe = params.recipe(name)
     training = load_images(home.table, home.splits, "train", recipe.target, per_class=recipe.train_per_class, seed=recipe.seed)
-    validation = load_images(home.table, home.splits, "validation", recipe.target, per_class=recipe.validation_per_class, seed=recipe.seed)
-    weights, inputs = _weights(recipe), {path.name: dvc_md5(path) for path in (home.table, home.splits)}
+    held_out = load_images(home.table, home.splits, "validation", recipe.target)
+    validation: Images | None = None
+    if recipe.fit_on == "train":
+        part = recipe.validation_per_class
+        validation = load_images(home.table, home.splits, "validation", recipe.target, per_class=part, seed=recipe.seed)
+    else:
+        training = training.joined(held_out)
+    weights, inputs = weights_of(recipe), {path.name: dvc_md5(path) for path in (home.table, home.splits)}
     checkpoints = Checkpoints(home.checkpoints(name, params.profile), _identity(recipe, weights, inputs))
     result = train(recipe, training, validation, checkpoints, lambda record, left: report(record.row(), left))
-    held_out = load_images(home.table, home.splits, "validation", recipe.target)  # all of it, where the recipe chose epochs by a part
-    logits = result.model.predict(held_out.pixels, batch_size=VALIDATION_BATCH, verbose=0)
-    calibration = fit_temperature(logits, held_out.label)
+    calibration = UNCALIBRATED
+    if validation:  # on all of them, where the recipe chose epochs by a part
+        logits = result.model.predict(held_out.pixels, batch_size=VALIDATION_BATCH, verbose=0)
+        calibration = fit_temperature(logits, held_out.label)
     summary = {
         "parameters": result.parameters[0],
         "trainable_parameters": result.parameters[1],
         "started_from": weights["name"],
         "train_images": len(training),
-        "validation_images": len(validation),
+        "validation_images": len(validation) if validation else 0,
         "training_s": round(result.history[-1].seconds, 1),
         "best_epoch": result.best.epoch,
-        "val_loss": round(result.best.val_loss, 5),
-        "val_accuracy": round(result.best.val_accuracy, 5),
+        **{name: round(value, 5) for name, value in result.best.row().items() if name.startswith("val_") and value is not None},
         "temperature": round(calibration.temperature, 4),
         "device": ", ".join(result.devices),
     }
@@ -78,7 +84,7 @@ def train_and_save(
         "hardware": hardware(),
     }
     save_training(result, calibration, provenance, home.model(name))
-    return check_saved(result, home.model(name), validation.pixels[:CHECKED_IMAGES]), summary
+    return check_saved(result, home.model(name), held_out.pixels[:CHECKED_IMAGES]), summary
 
 
 def _identity(recipe: Recipe, weights: dict[str, str], inputs: dict[str, str]) -> str:
@@ -88,7 +94,7 @@ def _identity(recipe: Recipe, weights: dict[str, str], inputs: dict[str, str]) -
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _weights(recipe: Recipe) -> dict[str, str]:
+def weights_of(recipe: Recipe) -> dict[str, str]:
     """What the model started from; a file by name and checksum, since its path means nothing elsewhere."""
     if recipe.weights in ("imagenet", "none"):
         return {"name": recipe.weights}

@@ -251,6 +251,20 @@ def test_a_report_on_superclasses(inputs, coarse_labels, tmp_path):
     assert len(pd.read_csv(tmp_path / "report" / "tables" / "classes.csv")) == 20
 
 
+def test_a_model_of_all_training_images_says_that_nothing_was_left_to_choose_by(prepared, subsets, labels, tmp_path):
+    right = np.arange(200) % 4 > 0
+    inputs = inputs_in(tmp_path, prepared, subsets, labels, right, validation_images=0)
+    (inputs.model / "calibration.json").write_text(json.dumps({"temperature": 1.0, "n": 0, "loss_before": None, "loss_after": None}))
+    history = pd.DataFrame(HISTORY | {"val_loss": [None, None], "val_accuracy": [None, None]})
+    history.to_csv(inputs.model / "history.csv", index=False)
+    write_report("some_model", inputs, tmp_path / "report")
+    page, card = (" ".join((tmp_path / "report" / name).read_text().split()) for name in ("index.html", "README.md"))
+    assert "No temperature was fitted" in page
+    assert "nothing: the last of 2 epochs" in page
+    assert "the last; no image was left to choose by" in card
+    assert "No temperature was fitted" in card
+
+
 def test_labels_of_another_target_are_refused(inputs, labels, tmp_path):
     write_predicted(inputs.predictions, archive_of(read_table(inputs.table)), labels % 19, np.ones(200, bool), "coarse")
     with pytest.raises(PipelineError, match="was not made from"):

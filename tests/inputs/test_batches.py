@@ -38,6 +38,14 @@ def test_labels_of_the_superclasses(images, prepared):
     assert coarse.one_hot().shape == (800, 20)
 
 
+def test_splits_are_joined(images, prepared):
+    validation = load_images(prepared.table, prepared.splits, "validation")
+    both = images.joined(validation)
+    assert sorted(both.row_id) == list(range(1000))
+    assert np.array_equal(both.pixels[-1], validation.pixels[-1])
+    assert both.label[0] == images.label[0]
+
+
 def recipe(**changes):
     return Recipe.model_validate(
         {

@@ -63,6 +63,10 @@ def test_the_grid_is_over_what_the_best_disagree_on():
         ({"space": {"architecture.blocks.7.filters": [8, 16]}}, r"the recipe has no `architecture\.blocks\.7\.filters`"),
         ({"space": {"architecture.hidden.0": [0, 16]}}, r"`architecture\.hidden\.0: 0` is not valid"),
         ({"space": {"optimizer.learning_rate": [0.1]}}, r"space\.optimizer\.learning_rate"),
+        ({"space": {"architecture.hidden.0": {"low": 32, "high": 64, "step": 0.5}}}, r"`architecture\.hidden\.0: 32.5` is not valid"),
+        ({"space": {"optimizer.learning_rate": {"low": 0.1, "high": 0.2, "step": -0.1}}}, r"step: .*greater than 0"),
+        ({"space": {"weights": ["none", "imagenet"]}}, "`weights` in the space; a search takes it from"),
+        ({"train_per_class": 4, "grid": {"trials": 2, "folds": 5, "epochs": 1, "batch_size": 8}}, "5 folds of 4 images a class"),
         ({"space": {"optimizer.learning_rate": {"low": 0.2, "high": 0.1}}}, "`low` must be below `high`"),
         ({"space": {"optimizer.learning_rate": {"low": 0.0, "high": 0.1, "log": True}}}, "`log` takes a `low` above zero"),
         ({"drws": {}}, r"drws: no such key \(did you mean 'draws'\?\)"),
@@ -96,6 +100,13 @@ def test_a_group_of_unknown_recipes_is_refused(params_file):
         load_params(params_file)
 
 
+@pytest.mark.parametrize("name", ["pipeline", "ladder1", "a-group"])
+def test_a_group_has_a_name_of_its_own(params_file, name):
+    params_file.write_text(params_file.read_text().replace("  customs: [", f"  {name}: ["))
+    with pytest.raises(PipelineError, match=f"'{name}' cannot be a group's name"):
+        load_params(params_file)
+
+
 def test_what_was_found_becomes_a_recipe(params_file):
     before = params_file.read_text()
     seed = load_params(params_file).model_copy(update={"profile": "seed"}).recipe("control").model_dump(mode="json", exclude_defaults=True)
@@ -106,7 +117,7 @@ def test_what_was_found_becomes_a_recipe(params_file):
     for profile in PROFILES:
         other = params.model_copy(update={"profile": profile})
         assert other.recipe("found") == params.model_copy(update={"profile": "seed"}).recipe("control")
-    for name in ("found", "ladder", "No name"):
+    for name in ("found", "ladder", "No name", "cnn-9"):
         with pytest.raises(PipelineError, match="is taken, or is not a name"):
             add_recipe(params_file, name, seed, "again")
     with pytest.raises(PipelineError, match=r"epochs: .*greater than or equal to 1"):

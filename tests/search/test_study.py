@@ -1,4 +1,3 @@
-import ast
 import json
 import os
 import signal
@@ -22,7 +21,8 @@ from cifar_pipeline.paths import Workspace
 from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.search.results import trial_table
 from cifar_pipeline.search.settings import Search
-from cifar_pipeline.search.study import CONTINUES, PLACE, Data, SearchRun, ranked
+from cifar_pipeline.search.study import Data, SearchRun, furthest, ranked
+from tests.conftest import TRAIN_PER_CLASS
 from tests.search.test_space import SEARCH
 from tests.workspaces import CHECKOUT
 
@@ -41,7 +41,11 @@ RECIPE = Recipe.model_validate(
 
 @pytest.fixture(scope="module")
 def data(prepared):
-    return Data(*(load_images(prepared.table, prepared.splits, split) for split in ("train", "validation")), "these")
+    return data_of(prepared)
+
+
+def data_of(home):
+    return Data(*(load_images(home.table, home.splits, split) for split in ("train", "validation")))
 
 
 DRAWS = SEARCH["draws"] | {"trials": 3}
@@ -52,8 +56,15 @@ def settings(**changes):
     return Search.model_validate(SEARCH | {"prune": False, "draws": DRAWS, "grid": GRID} | changes)
 
 
+KILLABLE = settings(grid=None, prune=True, draws=DRAWS | {"trials": 4, "epochs": 4})
+
+
 def run(data, folder, search, seen=None):
-    searching = SearchRun(RECIPE, search, data, folder, lambda study, trial: seen.append(trial) if seen is not None else None)
+    def report(study, trial):
+        if seen is not None:
+            seen.append(trial)
+
+    searching = SearchRun(RECIPE, search, data, origin="here", folder=folder, report=report)
     return searching, searching.run()
 
 
@@ -92,35 +103,28 @@ KILLED = """
 import sys
 from pathlib import Path
 from tests.search.test_study import *
-prepared = Workspace(Path(sys.argv[1]))
-data = Data(*(load_images(prepared.table, prepared.splits, split) for split in ("train", "validation")), "these")
-run(data, Path(sys.argv[2]), settings(grid=None))
+run(data_of(Workspace(Path(sys.argv[1]))), Path(sys.argv[2]), KILLABLE)
 """
 
 
 @pytest.mark.slow
 def test_a_search_that_is_killed_goes_on(data, prepared, tmp_path):
-    """By SIGKILL, in the middle of a trial; what it finds is what an uninterrupted search does."""
-    search = settings(grid=None)
+    """By SIGKILL, in the middle of a trial; what it finds, and what it prunes, is what an uninterrupted search does."""
     command = [sys.executable, "-c", KILLED, str(prepared.root), str(tmp_path / "killed")]
     with subprocess.Popen(command, cwd=CHECKOUT, start_new_session=True) as process:
-        while not list((tmp_path / "killed").glob("*/draws-0001/fold-0/epoch-*")):
+        while not list((tmp_path / "killed").glob("*/draws-0001/fold-0/epoch-0001")):
             assert process.poll() is None
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
     seen = []
-    _, studies = run(data, tmp_path / "killed", search, seen)
-    trials = studies["draws"].get_trials()
-    (repeated,) = [trial for trial in trials if CONTINUES in trial.user_attrs]
-    killed = trials[repeated.user_attrs[CONTINUES]]
-    assert killed.state is optuna.trial.TrialState.FAIL
-    assert killed.params == repeated.params
-    assert set(killed.intermediate_values.items()) <= set(repeated.intermediate_values.items())
-    assert killed.user_attrs[PLACE] == 1
-    assert len(seen) == 2  # 1 of 3 was kept
-    _, whole = run(data, tmp_path / "whole", search)
-    columns = ["trial", "state", "accuracy", "folds", "epochs", *search.space]
-    pd.testing.assert_frame_equal(trial_table(search, studies)[columns], trial_table(search, whole)[columns])
+    _, studies = run(data, tmp_path / "killed", KILLABLE, seen)
+    assert [trial.number for trial in seen] == [1, 2, 3]  # the first was kept
+    _, whole = run(data, tmp_path / "whole", KILLABLE)
+    assert {trial.state.name for trial in whole["draws"].get_trials()} == {"COMPLETE", "PRUNED"}
+    columns = ["trial", "state", "accuracy", "folds", "epochs", *KILLABLE.space]
+    pd.testing.assert_frame_equal(trial_table(KILLABLE, studies)[columns], trial_table(KILLABLE, whole)[columns])
+    rungs = [[trial.system_attrs for trial in found["draws"].get_trials()] for found in (studies, whole)]
+    assert rungs[0] == rungs[1]
 
 
 @pytest.mark.slow
@@ -131,6 +135,9 @@ def test_a_changed_search_begins_anew_and_pruning_saves_epochs(data, tmp_path):
     assert "pruned" in set(table["state"])
     assert table[table["state"] == "pruned"]["epochs"].max() < 8
     assert table[table["state"] == "complete"]["epochs"].min() == 16
+    order = [(trial.state.name, max(trial.intermediate_values)) for trial in furthest(studies["draws"])]
+    assert order == sorted(order, key=lambda entry: (entry[0] != "COMPLETE", -entry[1]))
+    assert len(order) == 4
     other = settings(grid=None, draws=DRAWS | {"trials": 1, "folds": 1})
     _, studies = run(data, tmp_path, other)
     assert len(trial_table(other, studies)) == 1
@@ -141,7 +148,23 @@ def test_a_trial_that_diverges_is_a_result_and_a_search_of_nothing_else_an_error
     space = {"optimizer.learning_rate": [1e30, 1e29]}
     draws = {"trials": 2, "folds": 1, "epochs": 1, "batch_size": 32}
     with pytest.raises(PipelineError, match=r"no trial of the stage `draws` came to its end; the .* loss became"):
-        run(data, tmp_path, settings(space=space, draws=draws, grid=None))
+        run(data, tmp_path / "diverges", settings(space=space, draws=draws, grid=None))
+    contradiction = {"optimizer.name": ["sgd", "adam"], "optimizer.momentum": [0.8, 0.9]}
+    _, studies = run(data, tmp_path / "contradicts", settings(space=contradiction, draws=draws | {"trials": 4}, grid=None))
+    table = trial_table(settings(space=contradiction), studies)
+    assert set(table[table["state"] == "fail"]["optimizer.name"]) == {"adam"}
+    assert set(table[table["state"] == "complete"]["optimizer.name"]) == {"sgd"}
+    assert table["error"].str.contains("`momentum` with `adam`").sum() == (table["state"] == "fail").sum()
+
+
+def test_what_is_wrong_with_the_machine_is_no_result(data, tmp_path):
+    """Another start goes on; otherwise a lack of weights or of a GPU would be what the search had found."""
+    recipe = RECIPE.model_copy(update={"device": "gpu"})
+    search = settings(draws=DRAWS | {"trials": 1, "folds": 1}, grid=None)
+    searching = SearchRun(recipe, search, data, origin="here", folder=tmp_path, report=lambda study, trial: None)
+    for _ in range(2):
+        with pytest.raises(PipelineError, match="asks for a GPU and the Keras backend sees none"):
+            searching.run()
 
 
 SEALED = """
@@ -172,7 +195,8 @@ def sealed(prepared, tmp_path_factory):
     home.splits.parent.mkdir(parents=True)
     pq.write_table(table.slice(0, int(test.min())), home.table)
     pq.write_table(splits, home.splits)
-    home.params.write_text((CHECKOUT / "params.yaml").read_text().replace("profile: quick", "profile: smoke"))
+    settings = (CHECKOUT / "params.yaml").read_text().replace("profile: quick", "profile: smoke")
+    home.params.write_text(settings.replace("train_per_class: 20\n", f"train_per_class: {TRAIN_PER_CLASS}\n"))
     return home
 
 
@@ -193,17 +217,6 @@ def test_search_and_training_run_where_there_is_no_test_image(sealed):
     assert page.count('<img alt="') == page.count("<img") >= 4
     assert "Generated images" in page
     assert len(optuna.load_study(study_name="draws", storage=f"sqlite:///{folder / 'study.sqlite'}").trials) == 3
-
-
-def test_only_evaluation_names_the_test_split():
-    """The other half of the seal: no other module even asks for it."""
-    asking = set()
-    for path in (CHECKOUT / "cifar_pipeline").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            called = isinstance(node, ast.Call) and getattr(node.func, "id", None) in {"load_images", "split_rows"}
-            if called and any(isinstance(part, ast.Constant) and part.value == "test" for part in ast.walk(node)):
-                asking.add(path.relative_to(CHECKOUT / "cifar_pipeline").as_posix())
-    assert asking == {"evaluation/predictions.py"}
 
 
 def test_the_searches_of_the_repository_are_valid():

@@ -233,6 +233,25 @@ def test_augmenting_after_resizing_trains_the_same_model(splits, tmp_path):
     assert float(loss) == pytest.approx(result.best.val_loss, rel=1e-4)
 
 
+def test_without_validation_images_the_last_epoch_is_kept(splits, tmp_path):
+    recipe = Recipe.model_validate(TINY | {"epochs": 3, "fit_on": "train_and_validation"})
+
+    def final_fit(folder, report=lambda record, left: None):
+        return train(recipe, splits[0].joined(splits[1]), None, Checkpoints(folder, "a"), report)
+
+    whole = final_fit(tmp_path / "whole")
+    assert [(record.val_loss, record.val_accuracy) for record in whole.history] == [(None, None)] * 3
+    assert whole.best.epoch == 3
+
+    def stop(record, left):
+        if record.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        final_fit(tmp_path / "cut", stop)
+    assert same_weights(whole, final_fit(tmp_path / "cut"))
+
+
 def test_a_loss_that_is_not_finite_stops_the_training(splits, tmp_path):
     with pytest.raises(PipelineError, match=r"loss became (nan|inf) in epoch \d, step \d+, at learning rate 1e\+"):
         fitted(splits, tmp_path, optimizer={"name": "adam", "learning_rate": 1e25})
@@ -255,7 +274,7 @@ def test_a_gpu_that_is_asked_for_and_missing_is_an_error(splits, tmp_path):
 def test_training_and_search_cannot_reach_the_test_split():
     """The test split is sealed: only evaluation names it."""
     package = Path(cifar_pipeline.__file__).parent
-    for folder in ("training", "inputs", "models"):
+    for folder in ("training", "inputs", "models", "search"):
         for path in (package / folder).glob("*.py"):
             strings = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
             assert "test" not in strings, path

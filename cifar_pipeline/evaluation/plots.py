@@ -18,6 +18,7 @@ from matplotlib.ticker import LogLocator
 BLUE, ORANGE = "#0072B2", "#D55E00"
 COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "os^Dv*Pd"
+LEGEND_COLUMNS = 4
 
 
 def plot_curves(history: pd.DataFrame) -> Figure:
@@ -189,7 +190,7 @@ def plot_leaderboard(board: pd.DataFrame) -> Figure:
 
 def plot_accuracy_against(board: pd.DataFrame) -> Figure:
     """Test accuracy against the minutes of training and against the parameters, a point a model; a filled one of the most classes."""
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(9.2, 4 + 0.25 * (len(board) // LEGEND_COLUMNS)), sharey=True, layout="constrained")
     for panel, values, label in (
         (panels[0], board["training_s"] / 60, "training, minutes"),
         (panels[1], board["parameters"] / 1e6, "parameters, millions"),
@@ -205,13 +206,13 @@ def plot_accuracy_against(board: pd.DataFrame) -> Figure:
         panel.xaxis.set_minor_formatter("")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("top-1 accuracy")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=LEGEND_COLUMNS)
     return figure
 
 
 def plot_all_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
     """Validation accuracy of every model against epochs and against minutes, laid over each other."""
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(9.2, 4 + 0.25 * (len(histories) // LEGEND_COLUMNS)), sharey=True, layout="constrained")
     for index, (name, history) in enumerate(histories.items()):
         style = {**_style(index), "markersize": 4}
         panels[0].plot(history["epoch"], history["val_accuracy"], **style, label=name)
@@ -221,7 +222,7 @@ def plot_all_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
     panels[1].set_xlabel("minutes of training")
     for panel in panels:
         panel.grid(alpha=0.3)
-    figure.legend(loc="outside right")
+    figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS)
     return figure
 
 

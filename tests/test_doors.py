@@ -279,7 +279,7 @@ def test_a_failing_check_blocks_and_is_not_versioned(copy):
         (("report", "cnn9"), "there is no report of 'cnn9' yet"),
         (("profile", "smok"), "no profile 'smok' (did you mean 'smoke'?)"),
         (("run", "--profile", "x"), "no profile 'x'"),
-        (("run", "--profile", "smoke", "--model", "cnn"), "no recipe 'cnn' (did you mean 'cnn9'?)"),
+        (("run", "--profile", "smoke", "--model", "cnn"), "no recipe or group 'cnn' (did you mean 'cnn9'?)"),
     ],
 )
 def test_the_command_line_answers_mistakes_in_one_message(copy, arguments, message):

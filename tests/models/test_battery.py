@@ -66,7 +66,7 @@ def test_training_learns_and_what_is_saved_predicts_the_same(params_file, prepar
     )
     assert [record.epoch for record, _ in seen] == [1, 2]
     assert seen[-1][1] == 0
-    assert result.history[1].loss < result.history[0].loss < np.log(100) + 1
+    assert result.history[1].loss < result.history[0].loss < 2 * np.log(100)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     validation_loss = float(loss(validation.label, result.model.predict(validation.pixels, verbose=0)))
     assert validation_loss == pytest.approx(result.best.val_loss, rel=1e-3)  # the best epoch's weights, and a mean over images
@@ -250,7 +250,7 @@ def test_no_saved_model_is_one_message(tmp_path):
     [
         *((name, "laptop") for name in ("cnn9", "efficientnet_b0", "efficientnetv2_b0")),
         # The others of the ladder and of the customs differ from these in widths alone.
-        *((name, "seed") for name in ("cnn9", "efficientnet_b0", "ladder5", "ladder6", "custom_search", "resnet50")),
+        *((name, "seed") for name in ("cnn9", "efficientnet_b0", "ladder5", "ladder6", "custom_search")),
     ],
 )
 def test_long_recipes_start(params_file, prepared, tmp_path, name, profile):

@@ -1,6 +1,6 @@
 """What the models that data/ holds reached under the active profile, and how each training went.
 
-python -m benchmarks.profile > benchmarks/results/laptop.md
+python -m benchmarks.profile > benchmarks/results/PROFILE.md
 """
 
 import json
@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from cifar_pipeline.evaluation.pages import starting_point
 from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
 
@@ -18,7 +19,7 @@ def accuracy_row(name: str, metrics: dict[str, Any], origin: dict[str, Any]) -> 
     top1, low, high, top5, coarse, unique = (100 * metrics[key] for key in ACCURACIES)
     cells = (
         f"`{name}`",
-        origin["weights"]["name"],
+        starting_point(origin["weights"]["name"]),
         f"{top1:.2f} ({low:.2f} to {high:.2f})",
         f"{top5:.2f}",
         f"{coarse:.2f}",

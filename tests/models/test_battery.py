@@ -56,7 +56,7 @@ def test_uint8_images_to_float32_logits(params_file, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"ladder7", "ladder7_final"}))  # ladder7_coarse with other outputs
 def test_training_learns_and_what_is_saved_predicts_the_same(params_file, prepared, tmp_path, name):
     recipe = recipe_of(params_file, name, "smoke", epochs=2, label_smoothing=0.0)
     training, validation = (load_images(prepared.table, prepared.splits, split, recipe.target) for split in ("train", "validation"))
@@ -250,7 +250,7 @@ def test_no_saved_model_is_one_message(tmp_path):
     [
         *((name, "laptop") for name in ("cnn9", "efficientnet_b0", "efficientnetv2_b0")),
         # The others of the ladder and of the customs differ from these in widths alone.
-        *((name, "seed") for name in ("cnn9", "efficientnet_b0", "ladder5", "ladder6", "custom_search")),
+        *((name, "seed") for name in ("cnn9", "efficientnet_b0", "ladder5", "custom_search")),
     ],
 )
 def test_long_recipes_start(params_file, prepared, tmp_path, name, profile):

@@ -47,14 +47,14 @@ def data_of(home):
 
 
 DRAWS = SEARCH["draws"] | {"trials": 3}
-GRID = SEARCH["grid"] | {"best": 2, "trials": 2}
+GRID = SEARCH["grid"] | {"best": 2, "trials": 2, "folds": 1}
 
 
 def settings(**changes):
     return Search.model_validate(SEARCH | {"prune": False, "draws": DRAWS, "grid": GRID} | changes)
 
 
-KILLABLE = settings(grid=None, prune=True, draws=DRAWS | {"trials": 4, "epochs": 4})
+KILLABLE = settings(grid=None, prune=True, draws=DRAWS | {"trials": 4, "folds": 1, "epochs": 4})
 
 
 def run(data, folder, search, seen=None):
@@ -85,7 +85,8 @@ def test_two_stages_and_a_winner(data, tmp_path):
     assert len(seen) == 5
     assert set(table["state"]) == {"complete"}
     grid = table[table["stage"] == "grid"]
-    assert set(grid["epochs"]) == {2 * 3}
+    assert set(table[table["stage"] == "draws"]["epochs"]) == {2 * 2}
+    assert set(grid["epochs"]) == {3}
     best = grid.sort_values("accuracy", ascending=False).iloc[0]
     winner = searching.winner(studies)
     assert (winner.epochs, winner.batch_size) == (3, 16)
@@ -109,7 +110,7 @@ run(data_of(Workspace(Path(sys.argv[1]))), Path(sys.argv[2]), KILLABLE)
 def test_a_search_that_is_killed_goes_on(data, prepared, tmp_path):
     """By SIGKILL, in the middle of a trial; what it finds, and what it prunes, is what an uninterrupted search does."""
     command = [sys.executable, "-c", KILLED, str(prepared.root), str(tmp_path / "killed")]
-    for epochs in (6, 4):  # in the first trial's second fold, and in a later trial
+    for epochs in (3, 3):  # in the first trial, and in a later one
         with subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             done = (line for line in process.stderr if line.startswith("epoch") and "done" in line)
@@ -179,7 +180,7 @@ home = Workspace(Path(sys.argv[1]))
 params = load_params(home.params)
 seen = []
 search_and_save("custom_search", params, home, {"id": "here"}, lambda _, table, folder: seen.append((table, len(list(folder.iterdir())))))
-assert seen[0][0].count("complete") == 1 and seen[2][0].count("complete") == 3, seen
+assert seen[0][0].count("complete") == 1 and seen[1][0].count("complete") == 2, seen
 assert seen[0][1] >= 2, seen
 train_and_save("custom_search", params, home, {"id": "here"}, lambda record, left: None)
 """
@@ -210,14 +211,14 @@ def test_search_and_training_run_where_there_is_no_test_image(sealed):
     assert (sealed.model("custom_search") / "model.keras").is_file()
     folder = sealed.search("custom_search")
     trials = pd.read_csv(folder / "trials.csv")
-    assert list(trials["stage"]) == ["draws"] * 3 + ["grid"] * 2
+    assert list(trials["stage"]) == ["draws"] * 2 + ["grid"] * 2
     winner = Recipe.model_validate(yaml.safe_load((folder / "winner.yaml").read_text()))
     assert winner.weights == "none"
-    assert json.loads((folder / "provenance.json").read_text())["draws_trials"] == 3
+    assert json.loads((folder / "provenance.json").read_text())["draws_trials"] == 2
     page = (folder / "index.html").read_text()
     assert page.count('<img alt="') == page.count("<img") >= 4
     assert "Generated images" in page
-    assert len(optuna.load_study(study_name="draws", storage=f"sqlite:///{folder / 'study.sqlite'}").trials) == 3
+    assert len(optuna.load_study(study_name="draws", storage=f"sqlite:///{folder / 'study.sqlite'}").trials) == 2
 
 
 def test_the_searches_of_the_repository_are_valid():

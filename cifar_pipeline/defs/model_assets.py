@@ -3,16 +3,14 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
 from cifar_pipeline.defs.executors import POOL
-from cifar_pipeline.defs.resources import Pipeline, check_specs, code_version, finished, inline
+from cifar_pipeline.defs.resources import Pipeline, asset_settings, check_specs, finished, inline
 from cifar_pipeline.defs.stages import Stage
 from cifar_pipeline.params import Params
 
-OWNERS = ["team:models"]
 MODEL_CHECKS = {
     "finite_weights": "No weight of the saved model is NaN or infinite.",
     "saved_predicts_as_trained": "The model read back from its file predicts what the trained one did.",
@@ -35,19 +33,9 @@ def build_model_assets(stages: Mapping[tuple[str, ...], Stage], params: Params) 
     return [*assets, _leaderboard(stages["leaderboard",], params), _ledger(stages["ledger",], params)]
 
 
-def _settings(stage: Stage, params: Params, group: str) -> dict[str, Any]:
-    return {
-        "key": dg.AssetKey(stage.key),
-        "deps": [dg.AssetKey(key) for key in stage.deps],
-        "group_name": group,
-        "owners": OWNERS,
-        "code_version": code_version(stage, params),
-    }
-
-
 def _model(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
     @dg.asset(
-        **_settings(stage, params, "models"),
+        **asset_settings(stage, params, "models"),
         kinds={"keras", "tensorflow"},
         pool=POOL,
         check_specs=check_specs(stage, MODEL_CHECKS),
@@ -75,7 +63,7 @@ def _model(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
 
 def _predictions(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
     @dg.asset(
-        **_settings(stage, params, "predictions"),
+        **asset_settings(stage, params, "predictions"),
         kinds={"parquet", "keras"},
         pool=POOL,
         description=f"Probabilities of all classes by `{name}` for every test image; any metric can be computed from them without a GPU.",
@@ -93,7 +81,7 @@ def _predictions(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition
 
 def _report(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
     @dg.asset(
-        **_settings(stage, params, "reports"),
+        **asset_settings(stage, params, "reports"),
         kinds={"html", "scikitlearn"},
         check_specs=check_specs(stage, REPORT_CHECKS),
         description=f"How `{name}` does on the test split: figures with intervals, calibration, confusions, a page and a model card.",
@@ -113,7 +101,7 @@ def _report(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
 
 def _leaderboard(stage: Stage, params: Params) -> dg.AssetsDefinition:
     @dg.asset(
-        **_settings(stage, params, "reports"),
+        **asset_settings(stage, params, "reports"),
         kinds={"html"},
         description="All models side by side: accuracy with its interval against training time and size, curves, paired comparisons.",
     )
@@ -133,7 +121,7 @@ def _leaderboard(stage: Stage, params: Params) -> dg.AssetsDefinition:
 
 def _ledger(stage: Stage, params: Params) -> dg.AssetsDefinition:
     @dg.asset(
-        **_settings(stage, params, "reports"),
+        **asset_settings(stage, params, "reports"),
         kinds={"html"},
         description="Every published claim beside the runs recorded in the repository and those in data/, with a verdict by a rule.",
     )

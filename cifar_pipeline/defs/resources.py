@@ -92,6 +92,17 @@ def check_specs(stage: Stage, checks: Mapping[str, str]) -> list[dg.AssetCheckSp
     ]
 
 
+def asset_settings(stage: Stage, params: Params, group: str) -> dict[str, Any]:
+    """What the decorator of every asset about models is given."""
+    return {
+        "key": dg.AssetKey(stage.key),
+        "deps": [dg.AssetKey(key) for key in stage.deps],
+        "group_name": group,
+        "owners": ["team:models"],
+        "code_version": code_version(stage, params),
+    }
+
+
 def code_version(stage: Stage, params: Params) -> str:
     """Digest of what decides a stage's outputs apart from its inputs: its settings and its code. DVC tracks the same."""
     package = Path(__file__).parents[2]

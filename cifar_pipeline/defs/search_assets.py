@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from cifar_pipeline.defs.executors import POOL
-from cifar_pipeline.defs.resources import Pipeline, code_version, finished, inline
+from cifar_pipeline.defs.resources import Pipeline, asset_settings, finished, inline
 from cifar_pipeline.defs.stages import Stage
 from cifar_pipeline.params import Params
 
@@ -20,11 +20,7 @@ def build_search_assets(stages: Mapping[tuple[str, ...], Stage], params: Params)
 
 def _search(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
     @dg.asset(
-        key=dg.AssetKey(stage.key),
-        deps=[dg.AssetKey(key) for key in stage.deps],
-        group_name="searches",
-        owners=["team:models"],
-        code_version=code_version(stage, params),
+        **asset_settings(stage, params, "searches"),
         kinds={"optuna", "keras"},
         pool=POOL,
         description=f"Settings of `{name}` found on training and validation images; `cifar adopt` makes the winner a recipe.",

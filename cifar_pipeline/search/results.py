@@ -56,7 +56,6 @@ def write_search(
             subtitle=f"profile {provenance['profile']}; validation images and folds of the training split, no test images",
             generated=provenance["generated"],
             summary=summary,
-            search=search,
             winner=(new / WINNER).read_text(),
             pictures=pictures,
             tables={stage: table_html(readable(trials[trials["stage"] == stage])) for stage in studies},

@@ -12,8 +12,8 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from cifar_pipeline.artifacts import code_revision, dvc_md5, hardware, library_versions
-from cifar_pipeline.dataset.splits import Split
-from cifar_pipeline.dataset.table import FINE
+from cifar_pipeline.dataset.splits import Split, split_rows
+from cifar_pipeline.dataset.table import FINE, read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.params import Params
@@ -39,10 +39,11 @@ def search_and_save(
     Raises: PipelineError as `train` and `load_images` do, and when every trial of a stage failed.
     """
     base, search = params.recipe(name), params.search_around(name)
-    training, validation = (load_images(home.table, home.splits, split, base.target) for split in SPLITS)
-    if (found := len(training) + len(validation)) != (expected := FINE * params.source().train_per_class):
+    membership = read_table(home.splits)
+    found, expected = sum(len(split_rows(membership, split)) for split in SPLITS), FINE * params.source().train_per_class
+    if found != expected:
         raise PipelineError(
-            f"{home.table} has {found:,} training images, the profile '{params.profile}' {expected:,}; make its data first, with the "
+            f"{home.splits} has {found:,} training images, the profile '{params.profile}' {expected:,}; make its data first, with the "
             "jobs archive_job, table_job and splits_job"
         )
     data = Data(

@@ -52,7 +52,8 @@ def test_uint8_images_to_float32_logits(params_file, name):
     logits = model.predict(images, verbose=0)
     assert logits.dtype == np.float32
     assert np.isfinite(logits).all()
-    assert not np.array_equal(logits[0], logits[1])
+    # Told apart, whatever the scale of logits from random weights is.
+    assert np.abs(logits[0] - logits[1]).max() > 1e-3 * np.abs(logits).max()
 
 
 @pytest.mark.slow
@@ -66,7 +67,11 @@ def test_training_learns_and_what_is_saved_predicts_the_same(params_file, prepar
     )
     assert [record.epoch for record, _ in seen] == [1, 2]
     assert seen[-1][1] == 0
-    assert result.history[1].loss < result.history[0].loss < 2 * np.log(100)
+    assert result.history[1].loss < result.history[0].loss
+    if name == "resnet50":  # its 2,048 features make the first steps worse than chance; at the end it must be better
+        assert result.best.val_loss < np.log(100)
+    else:
+        assert result.history[0].loss < np.log(100) + 1
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     validation_loss = float(loss(validation.label, result.model.predict(validation.pixels, verbose=0)))
     assert validation_loss == pytest.approx(result.best.val_loss, rel=1e-3)  # the best epoch's weights, and a mean over images

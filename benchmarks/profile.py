@@ -31,9 +31,10 @@ def accuracy_row(name: str, metrics: dict[str, Any], origin: dict[str, Any]) -> 
 
 
 def epoch_row(epoch: dict[str, Any]) -> str:
+    validated = "–" if pd.isna(epoch["val_accuracy"]) else f"{100 * epoch['val_accuracy']:.1f}"
     return (
         f"| {epoch['epoch']} | {epoch['image_size']} | {epoch['images_per_s']:.0f} | {100 * epoch['accuracy']:.1f} | "
-        f"{100 * epoch['val_accuracy']:.1f} | {epoch['seconds'] / 60:.1f} |"
+        f"{validated} | {epoch['seconds'] / 60:.1f} |"
     )
 
 

@@ -65,6 +65,21 @@ class SubsetSettings(Settings):
         return self
 
 
+class Ensemble(Settings):
+    """Predictions put together: the mean of the probabilities of several models, or of images and their mirror images."""
+
+    members: Annotated[tuple[str, ...], Field(min_length=1)] = Field(description="recipes")
+    mirrored: bool = Field(False, description="each member sees each image and its mirror image")
+
+    @model_validator(mode="after")
+    def _puts_something_together(self) -> Self:
+        if len(set(self.members)) < len(self.members):
+            raise ValueError(f"`members: {list(self.members)}` has one of them twice; name each once")
+        if len(self.members) == 1 and not self.mirrored:
+            raise ValueError(f"only '{self.members[0]}', which stands on the leaderboard already; add a member, or `mirrored: true`")
+        return self
+
+
 class ProfileSettings(Settings):
     """What a profile changes apart from the recipes."""
 
@@ -85,6 +100,7 @@ class Params(Settings):
         description="the top-1 test accuracy that a model must reach, by profile and recipe; `default` for the others"
     )
     groups: dict[str, tuple[str, ...]] = Field({}, description="names for several recipes; each is a job when all of them are in the graph")
+    ensembles: dict[str, Ensemble] = Field(description="on the leaderboard when all of their members are in the graph")
     recipes: dict[str, dict[Profile, dict[str, Any]]]
     searches: dict[str, dict[Profile, dict[str, Any]]] = Field({}, description="by the recipe that they vary")
 
@@ -188,6 +204,11 @@ def _check_names(params: Params, file: str) -> None:
             raise PipelineError(f"{file}: '{group}' cannot be a group's name: it is another thing's, or has more than a-z, 0-9 and _")
         for name in members:
             params.recipe(name)
+    for name, ensemble in params.ensembles.items():
+        if name in params.recipes:
+            raise PipelineError(f"{file}: '{name}' is a recipe's name; give the ensemble another")
+        if len({params.recipe(member).target for member in ensemble.members}) > 1:
+            raise PipelineError(f"{file}: ensembles.{name} has members of the 100 classes and of the 20 superclasses; keep to one of them")
     for profile in PROFILES:
         if "default" not in params.floors.get(profile, {}):
             raise PipelineError(f"{file}: floors.{profile}.default is missing; write 0.0 for no floor")

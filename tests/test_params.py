@@ -181,3 +181,23 @@ def test_floors_and_lists_are_checked(params_file, old, new, message):
     params_file.write_text(text.replace(old, new))
     with pytest.raises(PipelineError, match=message):
         load_params(params_file)
+
+
+@pytest.mark.parametrize(
+    ("ensembles", "message"),
+    [
+        ({"one": {"members": ["cnn9"]}}, "ensembles.one: only 'cnn9', which stands on the leaderboard already"),
+        ({"twice": {"members": ["cnn9", "cnn9"]}}, "has one of them twice"),
+        ({"none": {"members": []}}, "at least 1 item"),
+        ({"typo": {"members": ["cnn9", "efficientnet_b"]}}, "efficientnet_b.*did you mean 'efficientnet_b0'"),
+        (
+            {"mixed": {"members": ["ladder1", "ladder1_coarse"]}},
+            "ensembles.mixed has members of the 100 classes and of the 20 superclasses",
+        ),
+        ({"cnn9": {"members": ["ladder1", "ladder2"]}}, "'cnn9' is a recipe's name"),
+    ],
+)
+def test_an_ensemble_that_makes_no_sense_is_refused(params_file, ensembles, message):
+    changed(params_file, lambda content: content.update(ensembles=ensembles))
+    with pytest.raises(PipelineError, match=message):
+        load_params(params_file)

@@ -66,7 +66,7 @@ def _predictions(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition
         **asset_settings(stage, params, "predictions"),
         kinds={"parquet", "keras"},
         pool=POOL,
-        description=f"Probabilities of all classes by `{name}` for every test image; any metric can be computed from them without a GPU.",
+        description=f"Probabilities of all classes by `{name}` for every test image and its mirror image; any metric needs no GPU.",
     )
     def predictions(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
         from cifar_pipeline.evaluation.predictions import predict_test, write_predictions
@@ -103,18 +103,26 @@ def _leaderboard(stage: Stage, params: Params) -> dg.AssetsDefinition:
     @dg.asset(
         **asset_settings(stage, params, "reports"),
         kinds={"html"},
-        description="All models side by side: accuracy with its interval against training time and size, curves, paired comparisons.",
+        description="All models side by side: accuracy with its interval against training time and size, curves, paired tests, ensembles.",
     )
     def leaderboard(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
-        from cifar_pipeline.evaluation.leaderboard import PICTURES, Entry, write_leaderboard
+        import pandas as pd
+
+        from cifar_pipeline.evaluation.leaderboard import ENSEMBLES, PICTURES, Entry, write_leaderboard
 
         with pipeline.step(context) as (home, active):
             entries = {name: Entry(home.report(name), home.predictions(name), active.floor(name)) for name in active.models}
-            board = write_leaderboard(entries, home.leaderboard)
+            possible = {key: ensemble for key, ensemble in active.ensembles.items() if set(ensemble.members) <= set(active.models)}
+            board = write_leaderboard(entries, possible, home.leaderboard)
         best = {"best_model": str(board["model"].iloc[0]), "best_top1": float(board["top1"].iloc[0])}
         pictures = {name: inline(home.leaderboard / f"{name}.png") for name in PICTURES}
-        table = dg.MetadataValue.md(board.to_markdown(index=False, floatfmt=".4g"))
-        return finished(stage, metadata={**best, "leaderboard": table, **pictures})
+        ensembles = pd.read_csv(home.leaderboard / ENSEMBLES)
+        tables = {
+            name: dg.MetadataValue.md(table.to_markdown(index=False, floatfmt=".4g"))
+            for name, table in (("leaderboard", board), ("ensembles", ensembles))
+            if len(table)
+        }
+        return finished(stage, metadata={**best, **tables, **pictures})
 
     return leaderboard
 

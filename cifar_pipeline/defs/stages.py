@@ -72,7 +72,7 @@ def build_stages(params: Params) -> dict[tuple[str, ...], Stage]:
         reports += [report]
         scored += [report, predictions]
     stages += [
-        Stage(("leaderboard",), tuple(scored), (path(home.leaderboard),), (*floors, "models"), EVALUATION),
+        Stage(("leaderboard",), tuple(scored), (path(home.leaderboard),), (*floors, "models", "ensembles"), EVALUATION),
         Stage(("ledger",), tuple(reports), (path(home.ledger),), ("models",), EVALUATION, (path(home.recorded_runs),)),
     ]
     return {stage.key: stage for stage in stages}

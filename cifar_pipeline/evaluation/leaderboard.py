@@ -14,11 +14,14 @@ from cifar_pipeline.dataset.table import FINE
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation import plots
 from cifar_pipeline.evaluation.comparison import compare_all
+from cifar_pipeline.evaluation.ensembles import compare_with_members
 from cifar_pipeline.evaluation.metrics import Predictions, wilson
 from cifar_pipeline.evaluation.pages import encoded, render, starting_point, table_html
 from cifar_pipeline.evaluation.report import HISTORY, METRICS, PROVENANCE, PROVENANCE_KEYS, check_floor
 from cifar_pipeline.evaluation.subsets import NO_DUPLICATES
+from cifar_pipeline.params import Ensemble
 
+ENSEMBLES = "ensembles.csv"
 PICTURES = {
     "accuracy": "Bars of each model's top-1 test accuracy with its 95 % interval; the table has the figures",
     "cost": "Top-1 test accuracy against minutes of training and against parameters, with intervals; the table has the figures",
@@ -62,8 +65,8 @@ class Entry:
     floor: float
 
 
-def write_leaderboard(entries: Mapping[str, Entry], folder: Path) -> pd.DataFrame:
-    """Write `leaderboard.csv`, `pairs.csv`, pictures and a page over all models into `folder`; best top-1 accuracy first.
+def write_leaderboard(entries: Mapping[str, Entry], ensembles: Mapping[str, Ensemble], folder: Path) -> pd.DataFrame:
+    """Write `leaderboard.csv`, `pairs.csv`, `ensembles.csv`, pictures and a page over all models into `folder`; best top-1 accuracy first.
 
     Models of the 20 superclasses come after those of the 100 classes; none is compared with one of the others.
 
@@ -96,9 +99,11 @@ def write_leaderboard(entries: Mapping[str, Entry], folder: Path) -> pd.DataFram
     )
     order = list(ranked["model"])
     pairs = pd.concat([compare_all({name: correct[name] for name in group["model"]}) for _, group in ranked.groupby("classes", sort=False)])
+    gains = compare_with_members(ensembles, predictions, dict(zip(board["model"], board["parameters"], strict=True)))
     with replacing_folder(folder) as new:
         shown[list(COLUMNS)].to_csv(new / "leaderboard.csv", index=False)
         pairs.to_csv(new / "pairs.csv", index=False)
+        gains.to_csv(new / ENSEMBLES, index=False)
         plots.save(plots.plot_leaderboard(shown), new / "accuracy.png")
         plots.save(plots.plot_accuracy_against(shown), new / "cost.png")
         plots.save(plots.plot_all_curves({name: histories[name] for name in order}), new / "curves.png")
@@ -109,6 +114,7 @@ def write_leaderboard(entries: Mapping[str, Entry], folder: Path) -> pd.DataFram
             generated=bool(board["generated"].iloc[0]),
             pictures={name: (alternative, encoded(new / f"{name}.png")) for name, alternative in PICTURES.items()},
             tables={classes: table_html(_readable(shown[shown["classes"] == classes])) for classes in shown["classes"].unique().tolist()},
+            ensembles=table_html(_readable_ensembles(gains)) if len(gains) else "",
             pairs=table_html(_readable_pairs(pairs)) if len(pairs) else "",
             pairs_count=len(pairs),
             models=order,
@@ -168,12 +174,33 @@ def _accuracy(row: dict[str, Any], key: str) -> str:
     return f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
+def _readable_ensembles(ensembles: pd.DataFrame) -> pd.DataFrame:
+    rows: Any = ensembles.to_dict("records")
+    columns = {
+        "ensemble": ensembles["ensemble"],
+        "of": [row["members"] + ("; with mirror images" if row["mirrored"] else "") for row in rows],
+        "classes": ensembles["classes"],
+        "top-1, % (95 % interval)": [_accuracy(row, "top1") for row in rows],
+        "loss": ensembles["nll"],
+        "against its best member": ensembles["best_member"],
+        "points (95 % interval)": _differences(ensembles),
+        "McNemar's p": ensembles["p_value"].map("{:.2g}".format),
+        "passes": ensembles["passes"],
+        "parameters": ensembles["parameters"].map("{:,}".format),
+    }
+    return pd.DataFrame(columns)
+
+
+def _differences(compared: pd.DataFrame) -> list[str]:
+    rows: Any = (100 * compared[["difference", "low", "high"]]).to_dict("records")
+    return ["{difference:+.2f} ({low:+.2f} to {high:+.2f})".format(**row) for row in rows]
+
+
 def _readable_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
-    rows: Any = (100 * pairs[["difference", "low", "high"]]).to_dict("records")
     columns = {
         "model": pairs["first"],
         "against": pairs["second"],
-        "points (95 % interval)": ["{difference:+.2f} ({low:+.2f} to {high:+.2f})".format(**row) for row in rows],
+        "points (95 % interval)": _differences(pairs),
         "only the first right": pairs["only_first"].map("{:,}".format),
         "only the second right": pairs["only_second"].map("{:,}".format),
         "McNemar's p": pairs["p_value"].map("{:.2g}".format),

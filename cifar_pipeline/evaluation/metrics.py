@@ -43,6 +43,8 @@ class Predictions:
     """(N,) labels"""
     probabilities: np.ndarray
     """(N, 100), or of superclasses (N, 20)"""
+    mirrored: np.ndarray
+    """likewise, of the mirror images"""
     archive_sha256: str
     model_sha256: str
     """of the weights that predicted"""
@@ -67,18 +69,24 @@ class Predictions:
         """
         table = read_table(path)
         target: Target = "coarse" if "coarse_label" in table.column_names else "fine"
-        if {"row_id", f"{target}_label", "probabilities"} - set(table.column_names):
-            raise PipelineError(f"{path} has the columns {table.column_names}, expected row_id, fine_label or coarse_label, probabilities")
-        classes = CLASSES[target]
-        kind = table.schema.field("probabilities").type
-        if not pa.types.is_fixed_size_list(kind) or kind.list_size != classes or not table.num_rows:
-            raise PipelineError(f"{path} holds {table.num_rows} rows of {kind}, expected lists of {classes} probabilities; predict again")
-        probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(-1, classes)
-        possible = np.isfinite(probabilities).all() and (probabilities >= 0).all()
-        if not possible or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
-            raise PipelineError(f"{path} holds rows that are not probabilities (NaN, below 0, or a sum other than 1); predict again")
+        columns = ["row_id", f"{target}_label", "probabilities", "mirrored"]
+        if set(columns) - set(table.column_names):
+            raise PipelineError(f"{path} has the columns {table.column_names}, expected {', '.join(columns)}; predict again")
+        row_id, true = (table[name].to_numpy() for name in columns[:2])
+        probabilities, mirrored = (_probabilities(path, table, name, CLASSES[target]) for name in columns[2:])
         origin = {key: (table.schema.metadata or {}).get(key.encode(), b"unknown").decode() for key in ("archive_sha256", "model_sha256")}
-        return cls(table["row_id"].to_numpy(), table[f"{target}_label"].to_numpy().astype(int), probabilities, **origin)
+        return cls(row_id, true.astype(int), probabilities, mirrored, **origin)
+
+
+def _probabilities(path: Path, table: pa.Table, column: str, classes: int) -> np.ndarray:
+    kind = table.schema.field(column).type
+    if not pa.types.is_fixed_size_list(kind) or kind.list_size != classes or not table.num_rows:
+        raise PipelineError(f"{path} holds {table.num_rows} rows of {kind}, expected lists of {classes} probabilities; predict again")
+    probabilities = table[column].combine_chunks().flatten().to_numpy().reshape(-1, classes)
+    possible = np.isfinite(probabilities).all() and (probabilities >= 0).all()
+    if not possible or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
+        raise PipelineError(f"{path} holds rows that are not probabilities (NaN, below 0, or a sum other than 1); predict again")
+    return probabilities
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:

@@ -18,9 +18,9 @@ BATCH = 250
 
 
 def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
-    """(row_id, fine_label, probabilities[100], top5_label[5], top5_probability[5]) of every test image, in row order.
+    """(row_id, fine_label, probabilities[100], mirrored[100], top5_label[5], top5_probability[5]) of every test image, in row order.
 
-    Of a model of the superclasses: (row_id, coarse_label, probabilities[20], ...).
+    `mirrored` are the probabilities of the mirror image. Of a model of the superclasses: (row_id, coarse_label, probabilities[20], ...).
     The metadata names archive and model by checksums, so that a report can tell whether the predictions are of the model at hand.
 
     Raises: PipelineError when an input is missing or they do not belong together.
@@ -28,14 +28,17 @@ def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
     classifier = load_model(model)
     target: Target = "coarse" if classifier.output_shape[-1] == COARSE else "fine"
     images = load_images(table, splits, "test", target)
-    logits = classifier.predict(images.pixels, batch_size=BATCH, verbose=0)
-    probabilities = np.asarray(keras.ops.softmax(logits), np.float32)
+    probabilities, mirrored = (
+        np.asarray(keras.ops.softmax(classifier.predict(pixels, batch_size=BATCH, verbose=0)), np.float32)
+        for pixels in (images.pixels, images.pixels[:, :, ::-1])
+    )
     top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
     columns = pa.table(
         {
             "row_id": pa.array(images.row_id.astype(np.int32)),
             f"{target}_label": pa.array(images.label.astype(np.uint8)),
             "probabilities": _lists(probabilities),
+            "mirrored": _lists(mirrored),
             "top5_label": _lists(top5.astype(np.uint8)),
             "top5_probability": _lists(np.take_along_axis(probabilities, top5, axis=1)),
         }

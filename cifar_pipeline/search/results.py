@@ -23,6 +23,7 @@ from cifar_pipeline.search.space import decoded
 from cifar_pipeline.search.study import ACCURACIES, DRAWS, ENDED, EPOCHS, ERROR, SECONDS, furthest, ranked
 
 TRIALS, WINNER, PROVENANCE, STORAGE, PAGE, PLOTS = "trials.csv", "winner.yaml", "provenance.json", "study.sqlite", "index.html", "plots"
+CUT_FROM = 20
 PICTURES = {
     "parallel": "Parallel coordinates: a line a trial, its accuracy and the value that it had of each setting",
     "importances": "Bars of how much each setting decided the accuracy (PED-ANOVA)",
@@ -122,13 +123,40 @@ def draw(study: optuna.Study, folder: Path) -> None:
     figures = {"parallel": drawing.plot_parallel_coordinate, "intermediate": drawing.plot_intermediate_values}
     if len({trial.value for trial in ranked(study)}) > 1:  # of equal accuracies nothing can be said
         figures["importances"] = drawing.plot_param_importances
+    labelled = with_short_names(study)
     for name, plot in figures.items():
         with warnings.catch_warnings(), mpl.rc_context({"figure.figsize": (9.2, 4.5), "figure.constrained_layout.use": True}):
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             warnings.simplefilter("ignore", UserWarning)
-            plot(study).set_title("")
+            plot(labelled).set_title("")
             save(plt.gcf(), folder / f"{name}.png")
     plt.close("all")
+
+
+def with_short_names(study: optuna.Study) -> optuna.Study:
+    """The trials that have ended; settings of twenty or more letters without the part before the first dot.
+
+    Optuna's parallel coordinates cut names of that length, and those of a recipe's settings differ at their ends.
+    """
+    trials = study.get_trials(deepcopy=False, states=ENDED)
+    keys = {key for trial in trials for key in trial.params}
+    rests = [key.partition(".")[2] for key in keys]
+    names = {key: key.partition(".")[2] if len(key) >= CUT_FROM else key for key in keys}
+    names = {key: name if name and name not in keys and rests.count(name) == 1 else key for key, name in names.items()}
+    copy = optuna.create_study(direction="maximize")
+    copy.add_trials(
+        [
+            optuna.trial.create_trial(
+                state=trial.state,
+                value=trial.value,
+                params={names[key]: value for key, value in trial.params.items()},
+                distributions={names[key]: distribution for key, distribution in trial.distributions.items()},
+                intermediate_values=trial.intermediate_values,
+            )
+            for trial in trials
+        ]
+    )
+    return copy
 
 
 def readable(trials: pd.DataFrame) -> pd.DataFrame:

@@ -36,7 +36,8 @@ def classes(prepared):
 
 
 def predictions_of(probabilities, true):
-    return Predictions(np.arange(len(true)), np.asarray(true), np.asarray(probabilities), "archive", "model")
+    probabilities = np.asarray(probabilities)
+    return Predictions(np.arange(len(true)), np.asarray(true), probabilities, probabilities, "archive", "model")
 
 
 def random_predictions(n=500, seed=0):
@@ -171,7 +172,7 @@ def test_classes_that_are_never_confused_are_not_listed():
 
 
 def written(tmp_path, **columns):
-    base = {"row_id": pa.array([0, 1]), "fine_label": pa.array([3, 4], pa.uint8())}
+    base = {"row_id": pa.array([0, 1]), "fine_label": pa.array([3, 4], pa.uint8()), "mirrored": rows_of(np.full((2, 100), 0.01))}
     pq.write_table(pa.table(base | columns), tmp_path / "p.parquet")
     return tmp_path / "p.parquet"
 
@@ -185,6 +186,7 @@ def rows_of(values):
     ("columns", "message"),
     [
         ({}, "has the columns"),
+        ({"probabilities": rows_of(np.full((2, 100), 0.01)), "mirrored": rows_of(np.full((2, 100), 1.0))}, "not probabilities"),
         ({"probabilities": rows_of(np.full((2, 10), 0.1))}, r"fixed_size_list<.*>\[10\], expected lists of 100"),
         ({"probabilities": rows_of(np.full((2, 100), 0.01)), "coarse_label": pa.array([1, 2], pa.uint8())}, "expected lists of 20"),
         ({"probabilities": pa.array([0.1, 0.2])}, "2 rows of double, expected lists of 100"),
@@ -201,7 +203,11 @@ def test_foreign_predictions_are_refused(tmp_path, columns, message):
 
 def test_no_predictions_at_all_are_refused(tmp_path):
     table = pa.table(
-        {"row_id": pa.array([], pa.int32()), "fine_label": pa.array([], pa.uint8()), "probabilities": rows_of(np.zeros((0, 100)))}
+        {
+            "row_id": pa.array([], pa.int32()),
+            "fine_label": pa.array([], pa.uint8()),
+            **dict.fromkeys(("probabilities", "mirrored"), rows_of(np.zeros((0, 100)))),
+        }
     )
     pq.write_table(table, tmp_path / "p.parquet")
     with pytest.raises(PipelineError, match="holds 0 rows"):
@@ -220,9 +226,11 @@ def test_predictions_survive_the_disk(tmp_path, prepared):
         "row_id": rows.astype(np.int32),
         "fine_label": expected.true.astype(np.uint8),
         "probabilities": rows_of(expected.probabilities),
+        "mirrored": rows_of(expected.probabilities[::-1]),
     }
     write_predictions(pa.table(table), tmp_path / "p.parquet")
     read = Predictions.read(tmp_path / "p.parquet")
     assert np.array_equal(read.row_id, rows)
     assert (read.archive_sha256, read.model_sha256) == ("unknown", "unknown")
     assert np.allclose(read.probabilities, expected.probabilities, atol=1e-6)
+    assert np.allclose(read.mirrored, expected.probabilities[::-1], atol=1e-6)

@@ -17,6 +17,7 @@ from cifar_pipeline.evaluation.metrics import Classes, Predictions, wilson
 from cifar_pipeline.evaluation.predictions import write_predictions
 from cifar_pipeline.evaluation.report import PICTURES, Inputs, check_report, evaluate, write_report
 from cifar_pipeline.evaluation.subsets import read_subsets, write_subsets
+from cifar_pipeline.params import Ensemble
 
 PROVENANCE = {
     "profile": "smoke",
@@ -66,7 +67,7 @@ def write_predicted(path, archive, labels, right, target="fine"):
     columns = {
         "row_id": pa.array(np.arange(1000, 1000 + len(labels), dtype=np.int32)),
         f"{target}_label": pa.array(labels),
-        "probabilities": pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), classes),
+        **dict.fromkeys(("probabilities", "mirrored"), pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), classes)),
     }
     write_predictions(pa.table(columns).replace_schema_metadata({"archive_sha256": archive, "model_sha256": "weights"}), path)
 
@@ -188,7 +189,7 @@ def test_a_model_below_its_floor_is_refused_by_the_check_and_by_the_leaderboard(
     assert not floor.passed
     assert floor.details == {"top1": 0.75, "floor": 0.8}
     with pytest.raises(PipelineError, match=r"'a' is refused: .* of 75.00% is below the floor of 80.00% .* profile 'smoke'"):
-        write_leaderboard({"a": Entry(report, inputs.predictions, 0.8)}, tmp_path / "board")
+        write_leaderboard({"a": Entry(report, inputs.predictions, 0.8)}, {}, tmp_path / "board")
     assert not (tmp_path / "board").exists()
 
 
@@ -292,7 +293,7 @@ def test_a_leaderboard_orders_models_and_compares_them_in_pairs(classes, inputs,
         "worse": entry_of(tmp_path / "worse", classes, inputs, labels, number % 4 > 0),
         "better": entry_of(tmp_path / "better", classes, inputs, labels, number % 10 > 0, recipe=recipe_with(image_size=64)),
     }
-    board = write_leaderboard(entries, tmp_path / "board")
+    board = write_leaderboard(entries, {}, tmp_path / "board")
     assert list(board["model"]) == ["better", "worse"]
     pairs = pd.read_csv(tmp_path / "board" / "pairs.csv").iloc[0]
     assert (pairs["first"], pairs["second"], pairs["difference"]) == ("better", "worse", pytest.approx(0.15))
@@ -300,6 +301,23 @@ def test_a_leaderboard_orders_models_and_compares_them_in_pairs(classes, inputs,
     page = (tmp_path / "board" / "index.html").read_text()
     assert "Generated images" in page
     assert page.count('<img alt="') == page.count("<img") == 3
+
+
+def test_ensembles_stand_on_the_leaderboard_beside_their_best_member(classes, inputs, labels, tmp_path):
+    number = np.arange(200)
+    entries = {
+        name: entry_of(tmp_path / name, classes, inputs, labels, number % every > 0, recipe=recipe_with(image_size=every))
+        for name, every in (("half", 2), ("most", 4))
+    }
+    ensembles = {"both": Ensemble(members=("half", "most")), "most_mirrored": Ensemble(members=("most",), mirrored=True)}
+    write_leaderboard(entries, ensembles, tmp_path / "board")
+    table = pd.read_csv(tmp_path / "board" / "ensembles.csv").set_index("ensemble")
+    assert table["best_member"].tolist() == ["most", "most"]
+    assert table["passes"].tolist() == [2, 2]
+    assert table["parameters"].tolist() == [24, 12]
+    assert table.loc["most_mirrored", ["top1", "difference"]].tolist() == [0.75, 0]
+    page = (tmp_path / "board" / "index.html").read_text()
+    assert "most with mirror images" in page
 
 
 def test_models_of_the_superclasses_stand_apart(classes, inputs, labels, coarse_labels, tmp_path):
@@ -310,7 +328,7 @@ def test_models_of_the_superclasses_stand_apart(classes, inputs, labels, coarse_
         "fine": entry_of(tmp_path / "fine", classes, inputs, labels, number % 4 > 0, recipe=recipe_with(image_size=64)),
         "worse": entry_of(tmp_path / "worse", classes, inputs, labels, number % 2 > 0, recipe=recipe_with(image_size=16)),
     }
-    board = write_leaderboard(entries, tmp_path / "board")
+    board = write_leaderboard(entries, {}, tmp_path / "board")
     assert list(board["model"]) == ["fine", "worse", "coarse"]
     pairs = pd.read_csv(tmp_path / "board" / "pairs.csv")
     assert pairs[["first", "second"]].to_numpy().tolist() == [["fine", "worse"]]
@@ -324,7 +342,7 @@ def test_seeds_of_a_recipe_are_one_entry(classes, inputs, labels, tmp_path):
         f"seed{seed}": entry_of(tmp_path / f"seed{seed}", classes, inputs, labels, number % every > 0, recipe=recipe_with(seed=seed))
         for seed, every in ((1, 2), (2, 4), (3, 10))
     }
-    (row,) = write_leaderboard(entries, tmp_path / "board").to_dict("records")
+    (row,) = write_leaderboard(entries, {}, tmp_path / "board").to_dict("records")
     assert (row["model"], row["seeds"], row["n"]) == ("seed1", 3, 200)
     assert row["top1"] == pytest.approx(np.mean([0.5, 0.75, 0.9]))
     assert row["top1_spread"] == pytest.approx(np.std([0.5, 0.75, 0.9], ddof=1))
@@ -340,15 +358,15 @@ def test_what_cannot_be_compared_is_refused(report, inputs, tmp_path):
         return Entry(folder, inputs.predictions, 0.0)
 
     with pytest.raises(PipelineError, match=r"differ in profile: {'a': 'smoke', 'b': 'quick'}"):
-        write_leaderboard({"a": first, "b": other("quick", profile="quick")}, tmp_path / "board")
+        write_leaderboard({"a": first, "b": other("quick", profile="quick")}, {}, tmp_path / "board")
     with pytest.raises(PipelineError, match=r"is not the report on .*; materialize it again"):
-        write_leaderboard({"a": first, "b": other("stale", model_sha256="other")}, tmp_path / "board")
+        write_leaderboard({"a": first, "b": other("stale", model_sha256="other")}, {}, tmp_path / "board")
     with pytest.raises(PipelineError, match=r"metrics.json is missing; materialize"):
-        write_leaderboard({"a": first, "b": Entry(tmp_path / "none", inputs.predictions, 0.0)}, tmp_path / "board")
+        write_leaderboard({"a": first, "b": Entry(tmp_path / "none", inputs.predictions, 0.0)}, {}, tmp_path / "board")
 
 
 def test_top_is_in_the_order_of_predicted():
     probabilities = np.array([[0.2, 0.3, 0.3, 0.2], [0.25, 0.25, 0.25, 0.25]])
-    predictions = Predictions(np.arange(2), np.zeros(2, int), probabilities, "archive", "model")
+    predictions = Predictions(np.arange(2), np.zeros(2, int), probabilities, probabilities, "archive", "model")
     assert predictions.top(2).tolist() == [[1, 2], [0, 1]]
     assert predictions.predicted.tolist() == [1, 0]

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from optuna.trial import TrialState
 
 from cifar_pipeline.dataset.splits import split_rows
 from cifar_pipeline.dataset.table import read_table
@@ -17,7 +18,7 @@ from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.recipes import Recipe
-from cifar_pipeline.search.results import trial_table
+from cifar_pipeline.search.results import trial_table, with_short_names
 from cifar_pipeline.search.settings import Search
 from cifar_pipeline.search.study import Data, SearchRun, furthest, ranked
 from tests.conftest import TRAIN_PER_CLASS
@@ -74,6 +75,29 @@ def test_folds_part_the_training_split_and_keep_its_classes(data):
         assert not set(training.row_id) & set(validation.row_id)
         assert set(np.bincount(validation.label)) == {2}
     assert data.folds(1, seed=1) == [(data.training, data.validation)]
+
+
+def test_pictures_name_a_setting_by_what_tells_it_from_the_others():
+    study = optuna.create_study()
+    names = {
+        "architecture.blocks.0.filters": "blocks.0.filters",
+        "optimizer.name": "optimizer.name",
+        "architecture.something": "architecture.something",
+        "augmentation.something": "augmentation.something",
+        "architecture.label_smoothing": "architecture.label_smoothing",
+        "label_smoothing": "label_smoothing",
+    }
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    for state in states:
+        trial = study.ask()
+        values = {key: trial.suggest_float(key, 0.0, 1.0) for key in names}
+        trial.report(0.5, 1)
+        study.tell(trial, sum(values.values()) if state is TrialState.COMPLETE else None, state=state)
+    study.ask()  # has not ended
+    shown = with_short_names(study).trials
+    assert [trial.state for trial in shown] == list(states)
+    assert shown[0].params == {names[key]: value for key, value in study.trials[0].params.items()}
+    assert (shown[0].value, shown[1].intermediate_values) == (study.trials[0].value, {1: 0.5})
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from cifar_pipeline.evaluation.leaderboard import ENSEMBLES
 from cifar_pipeline.evaluation.pages import starting_point
 from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
@@ -38,6 +39,18 @@ def epoch_row(epoch: dict[str, Any]) -> str:
     )
 
 
+def ensemble_row(ensemble: dict[str, Any]) -> str:
+    top1, low, high, gain, least, most = (100 * ensemble[key] for key in ("top1", "top1_low", "top1_high", "difference", "low", "high"))
+    cells = (
+        f"`{ensemble['ensemble']}`",
+        ensemble["members"] + ("; with mirror images" if ensemble["mirrored"] else ""),
+        str(ensemble["passes"]),
+        f"{top1:.2f} ({low:.2f} to {high:.2f})",
+        f"{gain:+.2f} ({least:+.2f} to {most:+.2f})",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
 def main() -> None:
     home = Workspace.current()
     params = load_params(home.params)
@@ -50,6 +63,11 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for name, metrics in reports.items():
         print(accuracy_row(name, metrics, origins[name]))
+    ensembles = pd.read_csv(home.leaderboard / ENSEMBLES)
+    if len(ensembles):
+        print("\n| ensemble | of | passes | top-1, % (95 % interval) | against its best member, points |\n|---|---|---|---|---|")
+        for ensemble in ensembles.to_dict("records"):
+            print(ensemble_row(ensemble))
     for name, origin in origins.items():
         versions = ", ".join(f"{library} {version}" for library, version in origin["versions"].items())
         print(f"\n## `{name}`\n")

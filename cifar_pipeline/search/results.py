@@ -24,6 +24,8 @@ from cifar_pipeline.search.study import ACCURACIES, DRAWS, ENDED, EPOCHS, ERROR,
 
 TRIALS, WINNER, PROVENANCE, STORAGE, PAGE, PLOTS = "trials.csv", "winner.yaml", "provenance.json", "study.sqlite", "index.html", "plots"
 CUT_FROM = 20
+LEGEND = 12
+"""Trials that a legend has room for."""
 PICTURES = {
     "parallel": "Parallel coordinates: a line a trial, its accuracy and the value that it had of each setting",
     "importances": "Bars of how much each setting decided the accuracy (PED-ANOVA)",
@@ -128,7 +130,13 @@ def draw(study: optuna.Study, folder: Path) -> None:
         with warnings.catch_warnings(), mpl.rc_context({"figure.figsize": (9.2, 4.5), "figure.constrained_layout.use": True}):
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             warnings.simplefilter("ignore", UserWarning)
-            plot(labelled).set_title("")
+            axes = plot(labelled)
+            for place in ("left", "center"):
+                axes.set_title("", loc=place)
+            if name == "intermediate":
+                axes.set(xlabel="epoch", ylabel="validation accuracy, first fold")
+                if (legend := axes.get_legend()) and len(labelled.trials) > LEGEND:
+                    legend.remove()
             save(plt.gcf(), folder / f"{name}.png")
     plt.close("all")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from optuna.pruners import BasePruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.environment import describe
@@ -32,9 +33,9 @@ SPACE = {
 }
 
 
-def replay(trials: Sequence[FrozenTrial], epochs: int) -> tuple[int, float]:
+def replay(trials: Sequence[FrozenTrial], pruner: BasePruner) -> tuple[int, float]:
     """Epochs trained and accuracy of the winner, had the pruner met the trials in this order."""
-    study = optuna.create_study(direction="maximize", pruner=halving(epochs))
+    study = optuna.create_study(direction="maximize", pruner=pruner)
     spent = 0
     for known in trials:
         trial = study.ask()
@@ -92,7 +93,7 @@ def main() -> None:
     whole = studies["whole"].get_trials(deepcopy=False)
     epochs, minutes = cost(studies["whole"])
     pruned = studies["successive halving"]
-    if replay(whole, stage.epochs) != (cost(pruned)[0], pruned.best_value):
+    if replay(whole, halving(stage.epochs)) != (cost(pruned)[0], pruned.best_value):
         raise SystemExit("the pruned search did something else than the pruner does on the curves of the whole one; do not replay it")
 
     print(f"# Pruning a search\n\n`python -m benchmarks.pruning --per-class {arguments.per_class} --trials {stage.trials}`; {describe()}.")
@@ -106,21 +107,24 @@ def main() -> None:
 
     rng = np.random.default_rng(0)
     orders = [[whole[index] for index in rng.permutation(len(whole))] for _ in range(ORDERS)]
-    halved = np.array([replay(order, stage.epochs) for order in orders])
-    blind = np.array([spend(order, int(spent)) for order, spent in zip(orders, halved[:, 0], strict=True)])
     best_value = studies["whole"].best_value
     print(f"\n## In {ORDERS:,} orders of these trials, which say nothing of other trials\n")
-    print("| | median | 5 % to 95 % | worst |\n|---|---|---|---|")
-    rows = {
-        "halving: share of the epochs, %": 100 * halved[:, 0] / epochs,
-        "halving: accuracy lost, points": 100 * (best_value - halved[:, 1]),
-        "as many epochs of whole trials: accuracy lost, points": 100 * (best_value - blind),
-    }
-    for name, values in rows.items():
-        low, middle, high = np.percentile(values, [5, 50, 95])
-        print(f"| {name} | {middle:.1f} | {low:.1f} to {high:.1f} | {values.max():.1f} |")
-    kept = [f"{np.mean(values == best_value):.0%}" for values in (halved[:, 1], blind)]
-    print(f"\nThe best trial was found in {kept[0]} of them by halving, and in {kept[1]} by whole trials at the same cost.")
+    print("Each way of halving, and whole trials for as many epochs as it took; medians with 5 % to 95 %.\n")
+    print("| first decision after | share of the epochs, % | points lost | best trial found | points lost by whole trials | best found |")
+    print("|---|---|---|---|---|---|")
+    for first in (1, 2, 4):
+        pruner = SuccessiveHalvingPruner(min_resource=first, reduction_factor=2)
+        halved = np.array([replay(order, pruner) for order in orders])
+        blind = np.array([spend(order, int(spent)) for order, spent in zip(orders, halved[:, 0], strict=True)])
+        lost = [spread(100 * (best_value - reached)) for reached in (halved[:, 1], blind)]
+        found = [f"{np.mean(reached == best_value):.0%}" for reached in (halved[:, 1], blind)]
+        cells = [f"{first} of {stage.epochs} epochs", spread(100 * halved[:, 0] / epochs), lost[0], found[0], lost[1], found[1]]
+        print(f"| {' | '.join(cells)} |")
+
+
+def spread(values: np.ndarray) -> str:
+    low, middle, high = np.percentile(values, [5, 50, 95])
+    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
 
 
 if __name__ == "__main__":

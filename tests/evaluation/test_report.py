@@ -312,12 +312,12 @@ def test_ensembles_stand_on_the_leaderboard_beside_their_best_member(classes, in
     ensembles = {"both": Ensemble(members=("half", "most")), "most_mirrored": Ensemble(members=("most",), mirrored=True)}
     write_leaderboard(entries, ensembles, tmp_path / "board")
     table = pd.read_csv(tmp_path / "board" / "ensembles.csv").set_index("ensemble")
-    assert table["best_member"].tolist() == ["most", "most"]
-    assert table["passes"].tolist() == [2, 2]
-    assert table["parameters"].tolist() == [24, 12]
+    assert set(table["best_member"]) == {"most"}
+    assert set(table["passes"]) == {2}
+    assert table["parameters"].to_dict() == {"both": 24, "most_mirrored": 12}
     assert table.loc["most_mirrored", ["top1", "difference"]].tolist() == [0.75, 0]
     page = (tmp_path / "board" / "index.html").read_text()
-    assert "most with mirror images" in page
+    assert "most; with mirror images" in page
 
 
 def test_models_of_the_superclasses_stand_apart(classes, inputs, labels, coarse_labels, tmp_path):

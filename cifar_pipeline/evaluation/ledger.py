@@ -33,6 +33,8 @@ class Claim(Settings):
     what: str
     recipe: str | None = None
     """ours of that system; None where there is none yet"""
+    variant: str | None = None
+    """another recipe of ours of that system, shown under other settings"""
     weights: str | None = None
     """that it started from"""
     metric: Literal["top1", "nll", "parameters", "trainable_parameters"]
@@ -120,8 +122,9 @@ def record(path: Path, runs: Sequence[Run]) -> None:
 
 def judge(claim: Claim, runs: Sequence[Run]) -> dict[str, str]:
     """The ledger's row of `claim`, by the rule that stands in claims.yaml."""
-    own = sorted((run for run in runs if run.recipe == claim.recipe and run.n == TEST_IMAGES), key=lambda run: run.finished)
-    reruns = [run for run in own if run.profile == "seed" and run.weights == claim.weights]
+    recipes = (claim.recipe, claim.variant)
+    own = sorted((run for run in runs if run.recipe in recipes and run.n == TEST_IMAGES), key=lambda run: run.finished)
+    reruns = [run for run in own if run.recipe == claim.recipe and run.profile == "seed" and run.weights == claim.weights]
     others = [run for run in own if run not in reruns]
     figure = claim.output if claim.value is None else claim.value
     if figure is None:
@@ -138,8 +141,8 @@ def judge(claim: Claim, runs: Sequence[Run]) -> dict[str, str]:
         "–" if claim.value is None else _figure(claim.metric, claim.value),
         claim.evidence if claim.output is None else f"{_figure(claim.metric, claim.output)}; {claim.evidence}".removesuffix("; "),
         verdict,
-        _measured(claim.metric, reruns[0]) if reruns else "–",
-        _measured(claim.metric, others[-1]) if others else "–",
+        _measured(claim, reruns[0]) if reruns else "–",
+        _measured(claim, others[-1]) if others else "–",
     )
     return dict(zip(HEADINGS, cells, strict=True))
 
@@ -182,8 +185,9 @@ def _figure(metric: str, value: float) -> str:
     return {"top1": f"{value:.2%}", "nll": f"{value:.3f}"}.get(metric, f"{value:,.0f}")
 
 
-def _measured(metric: str, run: Run) -> str:
-    where = f"`{run.profile}`, from {starting_point(run.weights)}, n {run.n:,}, run {run.run_id[:8]}"
+def _measured(claim: Claim, run: Run) -> str:
+    metric, variant = claim.metric, f"`{run.recipe}`, " if run.recipe == claim.variant else ""
+    where = f"{variant}`{run.profile}`, from {starting_point(run.weights)}, n {run.n:,}, run {run.run_id[:8]}"
     low, high = (_figure(metric, bound) for bound in _bounds(metric, run))
     if low == high:
         return f"{low} ({where})"

@@ -94,9 +94,17 @@ def test_other_settings_are_shown_and_decide_nothing():
     assert row["other settings"] == "62.00%, 61.00% to 63.00% (`laptop`, from random weights, n 10,000, run fedcba98)"
 
 
+def test_a_variant_is_shown_and_decides_nothing():
+    """Even when it has the paper's settings otherwise."""
+    row = judge(CLAIM.model_copy(update={"variant": "cnn9_longer"}), [run(recipe="cnn9_longer")])
+    assert (row["verdict"], row["re-run with its settings"]) == ("not yet run", "–")
+    assert "`cnn9_longer`" in row["other settings"]
+    assert judge(CLAIM, [run(recipe="cnn9_longer")])["other settings"] == "–"
+
+
 def test_claims_name_recipes_that_exist(params_file):
     claims = load_claims()
-    assert {claim.recipe for claim in claims} - {None} <= set(load_params(params_file).recipes)
+    assert {name for claim in claims for name in (claim.recipe, claim.variant)} - {None} <= set(load_params(params_file).recipes)
     assert {claim.system for claim in claims} == {
         *("K1", "K2", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C1s", "C7s"),
         *("V0", "V1", "V2", "V3", "R0", "R1", "S1", "S2"),

@@ -84,18 +84,23 @@ def search(name: str, profile: str | None) -> None:
 @main.command()
 @click.argument("name")
 @click.argument("recipe")
-def adopt(name: str, recipe: str) -> None:
+@click.option("--final", is_flag=True, help="Fit on all training images, for as many epochs as the winner's folds were best after.")
+def adopt(name: str, recipe: str, final: bool) -> None:
     """Make what the search around NAME found a recipe of params.yaml, called RECIPE."""
     home = Workspace.current()
     try:
-        found = read_json(home.search(name) / "provenance.json", ("profile", "run", "finished", "train_images", "generated"))
+        keys = ("profile", "run", "finished", "train_images", "generated", "final_epochs")
+        found = read_json(home.search(name) / "provenance.json", keys)
         if found["generated"]:
             raise PipelineError(f"the search around {name} was on generated images, which say nothing; run it under another profile")
         comment = (
             f"found by the search around {name}: profile {found['profile']}, {found['train_images']:,} training images, "
             f"run {found['run']['id']}, {found['finished']}"
         )
-        add_recipe(home.params, recipe, yaml.safe_load((home.search(name) / "winner.yaml").read_text()), comment)
+        winner = yaml.safe_load((home.search(name) / "winner.yaml").read_text())
+        if final:
+            winner |= {"fit_on": "train_and_validation", "epochs": found["final_epochs"], "early_stopping": None, "plateau": None}
+        add_recipe(home.params, recipe, winner, comment)
     except PipelineError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"params.yaml has the recipe `{recipe}`; train it with `cifar run --profile {found['profile']} --model {recipe}`")

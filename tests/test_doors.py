@@ -167,6 +167,9 @@ class TestNewcomersDoor:
         provenance.write_text(json.dumps(found | {"generated": False}))
         copy.run(*cifar, "adopt", "custom_search", "found")
         assert f"run {found['run']['id']}" in (copy.root / "params.yaml").read_text()
+        copy.run(*cifar, "adopt", "custom_search", "found_final", "--final")
+        final = yaml.safe_load((copy.root / "params.yaml").read_text())["recipes"]["found_final"]["seed"]
+        assert (final["fit_on"], final["epochs"]) == ("train_and_validation", found["final_epochs"])
         assert "no report of 'found' yet" in copy.run(*cifar, "report", "found", check=False).stderr
 
 

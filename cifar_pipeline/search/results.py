@@ -20,7 +20,7 @@ from cifar_pipeline.evaluation.plots import save
 from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.search.settings import Search
 from cifar_pipeline.search.space import decoded
-from cifar_pipeline.search.study import ACCURACIES, DRAWS, ENDED, EPOCHS, ERROR, SECONDS, furthest, ranked
+from cifar_pipeline.search.study import ACCURACIES, BEST_EPOCHS, DRAWS, ENDED, EPOCHS, ERROR, SECONDS, furthest, ranked
 
 TRIALS, WINNER, PROVENANCE, STORAGE, PAGE, PLOTS = "trials.csv", "winner.yaml", "provenance.json", "study.sqlite", "index.html", "plots"
 CUT_FROM = 20
@@ -88,7 +88,10 @@ def trial_table(search: Search, studies: Mapping[str, optuna.Study]) -> pd.DataF
 
 
 def summarize(search: Search, studies: Mapping[str, optuna.Study]) -> dict[str, Any]:
-    """The best accuracy, how many trials ended how, and the epochs trained beside those of a search without pruning."""
+    """The best accuracy, how many trials ended how, and the epochs trained beside those of a search without pruning.
+
+    `final_epochs` are those after which the winner's folds were at their best, for a fit that has no validation images.
+    """
     summary: dict[str, Any] = {}
     for stage, study in studies.items():
         settings = search.draws if stage == DRAWS else search.grid
@@ -104,6 +107,7 @@ def summarize(search: Search, studies: Mapping[str, optuna.Study]) -> dict[str, 
             f"{stage}_minutes": round(sum(trial.user_attrs.get(SECONDS, 0.0) for trial in trials) / 60, 1),
             f"{stage}_best": best.value,
             f"{stage}_best_trial": best.number,
+            "final_epochs": round(sum(best.user_attrs[BEST_EPOCHS]) / settings.folds),  # of the last stage
         }
         if stage == DRAWS and search.grid:
             summary["grid_between_trials"] = ", ".join(str(trial.number) for trial in furthest(study)[: search.grid.best])

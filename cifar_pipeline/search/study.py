@@ -24,7 +24,7 @@ from cifar_pipeline.training.fit import train
 from cifar_pipeline.training.progress import EpochRecord
 
 DRAWS, GRID = "draws", "grid"
-EPOCHS, SECONDS, ERROR, ACCURACIES = "epochs", "seconds", "error", "accuracies"
+EPOCHS, SECONDS, ERROR, ACCURACIES, BEST_EPOCHS = "epochs", "seconds", "error", "accuracies", "best_epochs"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 Folds = Sequence[tuple[Images, Images]]
 
@@ -136,6 +136,7 @@ class SearchRun:
         """Mean over the folds of the accuracy after the epoch with the lowest loss, as trainings keep their weights."""
         recipe = recipe_of_trial(self._base, stage, suggest(trial, self._search.space))
         accuracies: list[float] = []
+        best_epochs: list[int] = []
         epochs, seconds = 0, 0.0
         for number, (training, validation) in enumerate(folds):
 
@@ -151,10 +152,12 @@ class SearchRun:
             identity = json.dumps([self._identity, recipe.model_dump(mode="json"), number])
             result = train(recipe, training, validation, Checkpoints(checkpoints / f"fold-{number}", identity), follow)
             accuracies.append(result.best.val_accuracy or 0.0)
+            best_epochs.append(result.best.epoch)
             epochs, seconds = epochs + len(result.history), seconds + result.history[-1].seconds
         trial.set_user_attr(EPOCHS, epochs)
         trial.set_user_attr(SECONDS, round(seconds, 1))
         trial.set_user_attr(ACCURACIES, accuracies)
+        trial.set_user_attr(BEST_EPOCHS, best_epochs)
         return float(np.mean(accuracies))
 
 

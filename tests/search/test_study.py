@@ -18,7 +18,7 @@ from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.recipes import Recipe
-from cifar_pipeline.search.results import trial_table, with_short_names
+from cifar_pipeline.search.results import summarize, trial_table, with_short_names
 from cifar_pipeline.search.settings import Search
 from cifar_pipeline.search.study import Data, SearchRun, furthest, ranked
 from tests.conftest import TRAIN_PER_CLASS
@@ -117,6 +117,9 @@ def test_two_stages_and_a_winner(data, tmp_path):
     assert str(winner.architecture.blocks[0].filters) == best["architecture.blocks.0.filters"]
     first = ranked(studies["draws"])[0]
     assert first.value == pytest.approx(np.mean(first.user_attrs["accuracies"]))
+    summary = summarize(settings(), studies)
+    assert summary["final_epochs"] == round(np.mean(ranked(studies["grid"])[0].user_attrs["best_epochs"]))
+    assert 1 <= summary["final_epochs"] <= 3
     again, unchanged = run(data, tmp_path, settings(), seen)
     assert len(seen) == 5  # nothing was left to run
     assert again.winner(unchanged) == winner

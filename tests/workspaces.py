@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cifar_pipeline.params import select_profile
+
 CHECKOUT = Path(__file__).parents[1]
 DVC = os.environ.get("CIFAR_DVC") or str(CHECKOUT / ".venv-dvc" / "bin" / "dvc")
 JOB = (sys.executable, "-m", "dagster", "job", "execute", "-m", "cifar_pipeline.definitions", "-j")
@@ -21,7 +23,7 @@ class Copy:
             if (CHECKOUT / name).is_file():
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(CHECKOUT / name, root / name)
-        self.change("profile: quick", "profile: smoke")
+        select_profile(root / "params.yaml", "smoke")  # a run in this checkout may have left another profile than the repository's
         self._git(root, "init", "--quiet")
         self.commit("--all")
 

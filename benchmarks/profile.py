@@ -73,7 +73,9 @@ def main() -> None:
         print(f"\n## `{name}`\n")
         print(f"{origin['train_images']:,} training images, n = {reports[name]['n']:,} test images, seed {origin['recipe']['seed']};")
         print(f"{origin['hardware']}; {versions}; code {origin['code_revision']}.")
-        print(f"Validation: n = {origin['validation_images']:,}. Training accuracy is of augmented images, mixed where the recipe mixes.\n")
+        held_out = origin["validation_images"]
+        validated = f"Validation: n = {held_out:,}." if held_out else "Fit on the validation images too, so none are left to validate on."
+        print(f"{validated} Training accuracy is of augmented images, mixed where the recipe mixes.\n")
         print("| epoch | pixels | images/s | training, % | validation, % | minutes |\n|---|---|---|---|---|---|")
         for epoch in pd.read_csv(home.model(name) / "history.csv").to_dict("records"):
             print(epoch_row(epoch))

@@ -11,8 +11,8 @@ from cifar_pipeline.dataset.splits import build_splits, write_splits
 from cifar_pipeline.dataset.table import build_table, write_table
 from cifar_pipeline.params import Params, SplitSettings, load_params, select_profile
 from cifar_pipeline.paths import Workspace
+from tests.workspaces import CHECKOUT, undo_selection
 
-CHECKOUT = Path(__file__).parents[1]
 TRAIN_PER_CLASS, TEST_PER_CLASS = 10, 2
 
 
@@ -26,9 +26,8 @@ def no_settings_of_this_machine(monkeypatch):
 
 @pytest.fixture
 def params_file(tmp_path) -> Path:
-    """As it is in the repository: a run in this checkout, such as the README's first command, may have changed its profile."""
     path = Path(shutil.copy(CHECKOUT / "params.yaml", tmp_path / "params.yaml"))
-    select_profile(path, "quick")
+    undo_selection(path)
     return path
 
 

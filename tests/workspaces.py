@@ -6,11 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cifar_pipeline.params import select_profile
+from cifar_pipeline.params import select_models, select_profile, select_searches
 
 CHECKOUT = Path(__file__).parents[1]
 DVC = os.environ.get("CIFAR_DVC") or str(CHECKOUT / ".venv-dvc" / "bin" / "dvc")
 JOB = (sys.executable, "-m", "dagster", "job", "execute", "-m", "cifar_pipeline.definitions", "-j")
+
+
+def undo_selection(params_file: Path) -> None:
+    """What is active as the repository has it: runs in this checkout, such as the README's first command, may have changed it."""
+    select_profile(params_file, "quick")
+    select_models(params_file, ["cnn9", "efficientnet_b0"])
+    select_searches(params_file, [])
 
 
 class Copy:
@@ -23,7 +30,8 @@ class Copy:
             if (CHECKOUT / name).is_file():
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(CHECKOUT / name, root / name)
-        select_profile(root / "params.yaml", "smoke")  # a run in this checkout may have left another profile than the repository's
+        undo_selection(root / "params.yaml")
+        self.change("profile: quick", "profile: smoke")
         self._git(root, "init", "--quiet")
         self.commit("--all")
 

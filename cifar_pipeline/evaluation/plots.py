@@ -22,12 +22,13 @@ LEGEND_COLUMNS = 4
 
 
 def plot_curves(history: pd.DataFrame) -> Figure:
-    """Loss and accuracy of training and validation against the epoch; lines where the image size changes."""
+    """Loss and accuracy of training, and of validation if there was any, against the epoch; lines where the image size changes."""
     changes = history[history["image_size"].diff().fillna(0) != 0]
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for panel, quantity in zip(panels, ("loss", "accuracy"), strict=True):
         for name, column, colour in (("training", quantity, BLUE), ("validation", f"val_{quantity}", ORANGE)):
-            panel.plot(history["epoch"], history[column], marker="o", markersize=4, color=colour, label=name)
+            if history[column].notna().any():
+                panel.plot(history["epoch"], history[column], marker="o", markersize=4, color=colour, label=name)
         panel.set(xlabel="epoch", ylabel=quantity)
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.3)
@@ -95,13 +96,16 @@ def plot_classes(table: pd.DataFrame, groups: list[str] | None = None) -> Figure
     return figure
 
 
-def plot_reliability(before: pd.DataFrame, after: pd.DataFrame, temperature: float) -> Figure:
-    """Accuracy against confidence before and after temperature scaling, and where the images are.
+def plot_reliability(models: Mapping[str, pd.DataFrame]) -> Figure:
+    """Accuracy against confidence, and where the images are, beside each other.
 
-    Args: two tables of `calibration.reliability`.
+    Args: by name, tables of `calibration.reliability`.
     """
-    figure, (diagrams, counts) = plt.subplots(2, 2, figsize=(9, 5.6), sharex=True, sharey="row", height_ratios=(3, 1), layout="constrained")
-    for column, (name, bins) in enumerate((("as trained", before), (f"at temperature {temperature:.2f}", after))):
+    n, size = len(models), (4.5 * len(models), 5.6)
+    figure, (diagrams, counts) = plt.subplots(
+        2, n, figsize=size, sharex=True, sharey="row", height_ratios=(3, 1), layout="constrained", squeeze=False
+    )
+    for column, (name, bins) in enumerate(models.items()):
         width = bins["high"] - bins["low"]
         diagrams[column].bar(bins["low"], bins["accuracy"], width, align="edge", color=BLUE, edgecolor="white", label="accuracy")
         diagrams[column].plot(bins["confidence"], bins["accuracy"], "o", color=ORANGE, markersize=4, label="at mean confidence")

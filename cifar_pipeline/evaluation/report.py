@@ -70,7 +70,7 @@ PICTURES = {
     ),
     "reliability": (
         "Can its confidence be believed?",
-        "Accuracy against confidence in 15 bins, before and after temperature scaling; the figures are in tables/reliability.csv",
+        "Accuracy against confidence in 15 bins, before and after any temperature scaling; the figures are in tables/reliability.csv",
     ),
     "risk_coverage": (
         "What it costs to decide more",
@@ -192,7 +192,7 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, float]:
     subsets = read_subsets(inputs.subsets, predicted.row_id, predicted.archive_sha256)
     evaluation = evaluate(predicted, classes, subsets, calibration["temperature"])
     with replacing_folder(folder) as new:
-        for picture, figure in _pictures(evaluation, predicted, classes, data, history).items():
+        for picture, figure in _pictures(evaluation, predicted, classes, data, history, calibrated=calibration["n"] > 0).items():
             plots.save(figure, new / PLOTS / f"{picture}.png")
         (new / TABLES).mkdir()
         tables = evaluation.tables
@@ -243,7 +243,9 @@ def check_floor(metrics: dict[str, float], floor: float) -> Check:
     return Check("above_floor", metrics["top1"] >= floor, {"top1": metrics["top1"], "floor": floor})
 
 
-def _pictures(evaluation: Evaluation, predicted: Predictions, classes: Classes, data: pa.Table, history: pd.DataFrame) -> dict[str, Figure]:
+def _pictures(
+    evaluation: Evaluation, predicted: Predictions, classes: Classes, data: pa.Table, history: pd.DataFrame, *, calibrated: bool
+) -> dict[str, Figure]:
     fine = predicted.target == "fine"
     images, names = pixels(data), np.array(classes.names)
     shown = np.random.default_rng(0).choice(len(predicted.true), EXAMPLES, replace=False)
@@ -255,11 +257,14 @@ def _pictures(evaluation: Evaluation, predicted: Predictions, classes: Classes, 
         [(names[label], float(predicted.probabilities[row, label])) for label in labels]
         for row, labels in zip(mistakes, likeliest, strict=True)
     ]
+    reliability_of = {"as trained": evaluation.before}
+    if calibrated:
+        reliability_of[f"at temperature {evaluation.metrics['temperature']:.2f}"] = evaluation.after
     figures = {
         "curves": plots.plot_curves(history),
         "confusion_coarse": plots.plot_confusion(evaluation.coarse),
         "classes": plots.plot_classes(evaluation.classes, list(evaluation.classes["superclass"]) if fine else None),
-        "reliability": plots.plot_reliability(evaluation.before, evaluation.after, evaluation.metrics["temperature"]),
+        "reliability": plots.plot_reliability(reliability_of),
         "risk_coverage": plots.plot_risk_coverage(evaluation.risk),
         "mistakes": plots.plot_mistakes(images[predicted.row_id[mistakes]], list(names[predicted.true[mistakes]]), top),
         "examples": plots.plot_examples(

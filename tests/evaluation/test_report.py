@@ -261,6 +261,7 @@ def test_a_model_of_all_training_images_says_that_nothing_was_left_to_choose_by(
     write_report("some_model", inputs, tmp_path / "report")
     page, card = (" ".join((tmp_path / "report" / name).read_text().split()) for name in ("index.html", "README.md"))
     assert "No temperature was fitted" in page
+    assert "scaled" not in page.split("<h2>How it was made")[0].replace("before and after any temperature scaling", "")
     assert "nothing: the last of 2 epochs" in page
     assert "the last; no image was left to choose by" in card
     assert "No temperature was fitted" in card

@@ -17,7 +17,7 @@ from cifar_pipeline.artifacts import dvc_md5, write_json
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.recipes import Recipe, Schedule
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
 
@@ -30,7 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "mixing": None,
         "augmentation": {"zoom": 0.0, "color": 0.0, "horizontal_flip": 0.0, "shift_x": 0.0, "shift_y": 0.0},
     },
-    "constant learning rate": {"schedule": {"name": "constant"}},
+    "constant learning rate": {"schedule": Schedule(name="constant")},
     "BatchNorm trained": {"freeze_batch_norm": False},
     "without label smoothing": {"label_smoothing": 0.0},
 }
@@ -57,12 +57,12 @@ def main() -> None:
     steps = [{"size": 64, "epochs": 2}, {"size": 96, "epochs": 1}]
     changes = {"progressive": steps, "train_per_class": arguments.per_class, "epochs": 4}
     base = Recipe.model_validate(laptop.model_dump() | changes)
+    recipes = {name: variant(base, changes) for name, changes in VARIANTS.items()}
     training = load_images(home.table, home.splits, "train", per_class=arguments.per_class, seed=base.seed)
     validation = load_images(home.table, home.splits, "validation", per_class=base.validation_per_class, seed=base.seed)
     rows = []
     inputs = [dvc_md5(home.table), dvc_md5(home.splits)]
-    for name, changes in VARIANTS.items():
-        recipe = variant(base, changes)
+    for name, recipe in recipes.items():
         identity = hashlib.sha256(json.dumps([recipe.model_dump(mode="json"), inputs]).encode()).hexdigest()
         done = arguments.work / f"{identity}.json"
         if not done.is_file():

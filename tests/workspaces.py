@@ -26,7 +26,7 @@ class Copy:
     def __init__(self, root: Path) -> None:
         self.root = root
         listed = self._git(CHECKOUT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-        for name in filter(None, listed.split("\0")):
+        for name in set(filter(None, listed.split("\0"))) - {"dvc.lock"}:  # it records what this checkout's data/ holds
             if (CHECKOUT / name).is_file():
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(CHECKOUT / name, root / name)

@@ -8,12 +8,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
+from matplotlib.image import imread
 
 from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import build_table, read_table, write_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.leaderboard import Entry, write_leaderboard
 from cifar_pipeline.evaluation.metrics import Classes, Predictions, wilson
+from cifar_pipeline.evaluation.plots import plot_curves
 from cifar_pipeline.evaluation.predictions import write_predictions
 from cifar_pipeline.evaluation.report import PICTURES, Inputs, check_report, evaluate, write_report
 from cifar_pipeline.evaluation.subsets import read_subsets, write_subsets
@@ -261,7 +263,10 @@ def test_a_model_of_all_training_images_says_that_nothing_was_left_to_choose_by(
     write_report("some_model", inputs, tmp_path / "report")
     page, card = (" ".join((tmp_path / "report" / name).read_text().split()) for name in ("index.html", "README.md"))
     assert "No temperature was fitted" in page
-    assert "scaled" not in page.split("<h2>How it was made")[0].replace("before and after any temperature scaling", "")
+    assert "scaled" not in page.split("<h2>How it was made")[0]
+    height, width, _ = imread(tmp_path / "report" / "plots" / "reliability.png").shape
+    assert width < height  # one diagram, not that of the temperature beside it
+    assert [text.get_text() for text in plot_curves(history).axes[0].get_legend().get_texts()] == ["training"]
     assert "nothing: the last of 2 epochs" in page
     assert "the last; no image was left to choose by" in card
     assert "No temperature was fitted" in card

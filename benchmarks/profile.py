@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cifar_pipeline.evaluation.leaderboard import ENSEMBLES
+from cifar_pipeline.evaluation.leaderboard import ENSEMBLES, calibration_error
 from cifar_pipeline.evaluation.pages import starting_point
 from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
@@ -25,7 +25,7 @@ def accuracy_row(name: str, metrics: dict[str, Any], origin: dict[str, Any]) -> 
         f"{top5:.2f}",
         f"{coarse:.2f}",
         f"{unique:.2f}",
-        f"{metrics['ece15']:.3f}, {metrics['ece15_scaled']:.3f}",
+        calibration_error(metrics),
         f"{origin['training_s'] / 60:.1f}",
     )
     return f"| {' | '.join(cells)} |"

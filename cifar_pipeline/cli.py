@@ -16,11 +16,8 @@ from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.params import PROFILES, Params, add_recipe, load_params, select_models, select_profile, select_searches
 from cifar_pipeline.paths import Workspace
 
-SHOWN = (
-    *("top1", "top1_low", "top1_high", "top5", "coarse_top1", "n", "no_duplicates_top1", "no_duplicates_n", "nll", "ece15", "ece15_scaled"),
-    "temperature",
-)
-"""The figures of a report that commands print."""
+SHOWN = ("top1", "top1_low", "top1_high", "top5", "coarse_top1", "n", "no_duplicates_top1", "no_duplicates_n", "nll", "ece15")
+"""The figures of every report that commands print."""
 
 
 @click.group()
@@ -118,9 +115,10 @@ def report(model: str, in_browser: bool) -> None:
     except PipelineError as error:
         raise click.ClickException(str(error)) from None
     click.echo(_line(home, model, metrics))
+    scaled = f", {metrics['ece15_scaled']:.3f} at temperature {metrics['temperature']:.2f}" if "temperature" in metrics else ""
     click.echo(
         f"  without near-duplicates {metrics['no_duplicates_top1']:.2%} (n {metrics['no_duplicates_n']:,})  loss {metrics['nll']:.3f}  "
-        f"calibration error {metrics['ece15']:.3f}, {metrics['ece15_scaled']:.3f} at temperature {metrics['temperature']:.2f}"
+        f"calibration error {metrics['ece15']:.3f}{scaled}"
     )
     if in_browser:
         click.launch(str(home.report(model) / "index.html"))

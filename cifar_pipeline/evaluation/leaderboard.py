@@ -37,7 +37,7 @@ SUBSET_SIZES = {f"{NO_DUPLICATES}_top1": f"{NO_DUPLICATES}_n"}
 METRIC_KEYS = (
     *(f"{key}{end}" for key in ACCURACIES.values() for end in ("", "_low", "_high")),
     *SUBSET_SIZES.values(),
-    *("n", "classes", "nll", "ece15", "ece15_scaled"),
+    *("n", "classes", "nll", "ece15"),
 )
 COLUMNS = (
     "model",
@@ -101,7 +101,7 @@ def write_leaderboard(entries: Mapping[str, Entry], ensembles: Mapping[str, Ense
     pairs = pd.concat([compare_all({name: correct[name] for name in group["model"]}) for _, group in ranked.groupby("classes", sort=False)])
     gains = compare_with_members(ensembles, predictions, dict(zip(board["model"], board["parameters"], strict=True)))
     with replacing_folder(folder) as new:
-        shown[list(COLUMNS)].to_csv(new / "leaderboard.csv", index=False)
+        shown.reindex(columns=COLUMNS).to_csv(new / "leaderboard.csv", index=False)
         pairs.to_csv(new / "pairs.csv", index=False)
         gains.to_csv(new / ENSEMBLES, index=False)
         plots.save(plots.plot_leaderboard(shown), new / "accuracy.png")
@@ -120,7 +120,7 @@ def write_leaderboard(entries: Mapping[str, Entry], ensembles: Mapping[str, Ense
             models=order,
         )
         (new / "index.html").write_text(page)
-    return shown[list(COLUMNS)]
+    return shown.reindex(columns=COLUMNS)
 
 
 def _row(name: str, metrics: dict[str, float], provenance: dict[str, Any]) -> dict[str, Any]:
@@ -161,12 +161,18 @@ def _readable(board: pd.DataFrame) -> pd.DataFrame:
             **{heading: [_accuracy(row, key) for row in rows] for heading, key in ACCURACIES.items() if fine or key != "coarse_top1"},
             "seeds": ["{seeds} (deviation {top1_spread:.2%})".format(**row) if row["seeds"] > 1 else "1" for row in rows],
             "loss": board["nll"],
-            "ECE, scaled": ["{ece15:.3f}, {ece15_scaled:.3f}".format(**row) for row in rows],
+            "ECE, scaled": [calibration_error(row) for row in rows],
             "parameters": board["parameters"].map("{:,}".format),
             "training, min": (board["training_s"] / 60).map("{:.1f}".format),
             "started from": board["weights"],
         }
     )
+
+
+def calibration_error(metrics: Mapping[str, Any]) -> str:
+    """As trained and, where a temperature was fitted, scaled."""
+    scaled = metrics.get("ece15_scaled", np.nan)
+    return f"{metrics['ece15']:.3f}, {'–' if np.isnan(scaled) else f'{scaled:.3f}'}"
 
 
 def _accuracy(row: dict[str, Any], key: str) -> str:

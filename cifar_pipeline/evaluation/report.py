@@ -110,52 +110,52 @@ class Evaluation:
     superclasses: pd.DataFrame
     fine: pd.DataFrame
     coarse: pd.DataFrame
-    before: pd.DataFrame
-    after: pd.DataFrame
+    reliability: dict[str, pd.DataFrame]
+    """as trained and, where a temperature was fitted, at that temperature"""
     risk: pd.DataFrame
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
         """By file name, each indexed by what its rows are of."""
-        bins = pd.concat({"as trained": self.before, "scaled": self.after}, names=["model", "bin"])
         tables = {
             "classes": self.classes,
             "superclasses": self.superclasses,
             "confusion_fine": self.fine,
             "confusion_coarse": self.coarse,
             "most_confused": most_confused(self.fine, CONFUSED).set_index("class"),
-            "reliability": bins,
+            "reliability": pd.concat(self.reliability, names=["model", "bin"]),
             "risk_coverage": self.risk.set_index("coverage"),
         }
         return {name: table for name, table in tables.items() if name not in OF_CLASSES or self.target == "fine"}
 
 
-def evaluate(predicted: Predictions, classes: Classes, subsets: pd.DataFrame, temperature: float) -> Evaluation:
+def evaluate(predicted: Predictions, classes: Classes, subsets: pd.DataFrame, temperature: float | None) -> Evaluation:
     """Every figure and table of a report.
 
     Args:
         subsets: as `read_subsets` gives them, a row a prediction.
-        temperature: fitted on validation images.
+        temperature: fitted on validation images; None where there were none, and then there are no scaled figures.
     """
     true, guess = predicted.true, predicted.predicted
     coarse_true, coarse_guess = classes.coarse_of[true], classes.coarse_of[guess]
     metrics = compute_metrics(predicted, classes)
     by_class = per_class(true, guess, classes.names)
     by_class.insert(0, "superclass", [classes.coarse_names[label] for label in classes.coarse_of])
-    scaled = scale(predicted.probabilities, temperature)
     confidence = Confidence.of(predicted.probabilities, true)
-    before, after = reliability(confidence), reliability(Confidence.of(scaled, true))
+    diagrams = {"as trained": reliability(confidence)}
     risk = risk_coverage(confidence)
     for name, member in subsets.items():
         metrics |= {f"{name}_n": int(member.sum()), **accuracy_with_interval(f"{name}_top1", (guess == true)[member.to_numpy()])}
-    metrics |= {
-        "ece15": expected_calibration_error(before),
-        "temperature": temperature,
-        "nll_scaled": float(negative_log_likelihoods(scaled, true).mean()),
-        "brier_scaled": brier_score(scaled, true),
-        "ece15_scaled": expected_calibration_error(after),
-        "aurc": area_under_risk_coverage(risk),
-    }
+    metrics |= {"ece15": expected_calibration_error(diagrams["as trained"]), "aurc": area_under_risk_coverage(risk)}
+    if temperature is not None:
+        scaled = scale(predicted.probabilities, temperature)
+        after = diagrams[f"at temperature {temperature:.2f}"] = reliability(Confidence.of(scaled, true))
+        metrics |= {
+            "temperature": temperature,
+            "nll_scaled": float(negative_log_likelihoods(scaled, true).mean()),
+            "brier_scaled": brier_score(scaled, true),
+            "ece15_scaled": expected_calibration_error(after),
+        }
     return Evaluation(
         predicted.target,
         metrics,
@@ -163,8 +163,7 @@ def evaluate(predicted: Predictions, classes: Classes, subsets: pd.DataFrame, te
         per_class(coarse_true, coarse_guess, classes.coarse_names).rename_axis("superclass"),
         confusion(true, guess, classes.names),
         confusion(coarse_true, coarse_guess, classes.coarse_names),
-        before,
-        after,
+        diagrams,
         risk,
     )
 
@@ -190,9 +189,9 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, float]:
         raise PipelineError(f"{inputs.model / HISTORY} is missing; materialize the model again, or `dvc pull`")
     history = pd.read_csv(inputs.model / HISTORY)
     subsets = read_subsets(inputs.subsets, predicted.row_id, predicted.archive_sha256)
-    evaluation = evaluate(predicted, classes, subsets, calibration["temperature"])
+    evaluation = evaluate(predicted, classes, subsets, calibration["temperature"] if calibration["n"] else None)
     with replacing_folder(folder) as new:
-        for picture, figure in _pictures(evaluation, predicted, classes, data, history, calibrated=calibration["n"] > 0).items():
+        for picture, figure in _pictures(evaluation, predicted, classes, data, history).items():
             plots.save(figure, new / PLOTS / f"{picture}.png")
         (new / TABLES).mkdir()
         tables = evaluation.tables
@@ -243,9 +242,7 @@ def check_floor(metrics: dict[str, float], floor: float) -> Check:
     return Check("above_floor", metrics["top1"] >= floor, {"top1": metrics["top1"], "floor": floor})
 
 
-def _pictures(
-    evaluation: Evaluation, predicted: Predictions, classes: Classes, data: pa.Table, history: pd.DataFrame, *, calibrated: bool
-) -> dict[str, Figure]:
+def _pictures(evaluation: Evaluation, predicted: Predictions, classes: Classes, data: pa.Table, history: pd.DataFrame) -> dict[str, Figure]:
     fine = predicted.target == "fine"
     images, names = pixels(data), np.array(classes.names)
     shown = np.random.default_rng(0).choice(len(predicted.true), EXAMPLES, replace=False)
@@ -257,14 +254,11 @@ def _pictures(
         [(names[label], float(predicted.probabilities[row, label])) for label in labels]
         for row, labels in zip(mistakes, likeliest, strict=True)
     ]
-    reliability_of = {"as trained": evaluation.before}
-    if calibrated:
-        reliability_of[f"at temperature {evaluation.metrics['temperature']:.2f}"] = evaluation.after
     figures = {
         "curves": plots.plot_curves(history),
         "confusion_coarse": plots.plot_confusion(evaluation.coarse),
         "classes": plots.plot_classes(evaluation.classes, list(evaluation.classes["superclass"]) if fine else None),
-        "reliability": plots.plot_reliability(reliability_of),
+        "reliability": plots.plot_reliability(evaluation.reliability),
         "risk_coverage": plots.plot_risk_coverage(evaluation.risk),
         "mistakes": plots.plot_mistakes(images[predicted.row_id[mistakes]], list(names[predicted.true[mistakes]]), top),
         "examples": plots.plot_examples(

@@ -260,7 +260,9 @@ def test_a_model_of_all_training_images_says_that_nothing_was_left_to_choose_by(
     (inputs.model / "calibration.json").write_text(json.dumps({"temperature": 1.0, "n": 0, "loss_before": None, "loss_after": None}))
     history = pd.DataFrame(HISTORY | {"val_loss": [None, None], "val_accuracy": [None, None]})
     history.to_csv(inputs.model / "history.csv", index=False)
-    write_report("some_model", inputs, tmp_path / "report")
+    metrics = write_report("some_model", inputs, tmp_path / "report")
+    assert not {"temperature", "nll_scaled", "brier_scaled", "ece15_scaled"} & set(metrics)
+    assert set(pd.read_csv(tmp_path / "report" / "tables" / "reliability.csv")["model"]) == {"as trained"}
     page, card = (" ".join((tmp_path / "report" / name).read_text().split()) for name in ("index.html", "README.md"))
     assert "No temperature was fitted" in page
     assert "scaled" not in page.split("<h2>How it was made")[0]
@@ -270,6 +272,7 @@ def test_a_model_of_all_training_images_says_that_nothing_was_left_to_choose_by(
     assert "nothing: the last of 2 epochs" in page
     assert "the last; no image was left to choose by" in card
     assert "No temperature was fitted" in card
+    assert "softmax(model.predict(images)) ```" in card
 
 
 def test_labels_of_another_target_are_refused(inputs, labels, tmp_path):
@@ -278,13 +281,13 @@ def test_labels_of_another_target_are_refused(inputs, labels, tmp_path):
         write_report("some_model", inputs, tmp_path / "refused")
 
 
-def entry_of(folder, classes, inputs, labels, right, **provenance):
+def entry_of(folder, classes, inputs, labels, right, *, temperature=1.5, **provenance):
     """What the leaderboard reads of a model; its report without pictures, which take seconds."""
     write_model(folder, **provenance)
     archive = archive_of(read_table(inputs.table))
     write_predicted(folder / "predictions.parquet", archive, labels, right, "fine" if len(classes.names) == 100 else "coarse")
     predicted = Predictions.read(folder / "predictions.parquet")
-    metrics = evaluate(predicted, classes, read_subsets(inputs.subsets, predicted.row_id, archive), temperature=1.0).metrics
+    metrics = evaluate(predicted, classes, read_subsets(inputs.subsets, predicted.row_id, archive), temperature).metrics
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return Entry(folder, folder / "predictions.parquet", 0.0)
 
@@ -296,16 +299,18 @@ def recipe_with(**changes):
 def test_a_leaderboard_orders_models_and_compares_them_in_pairs(classes, inputs, labels, tmp_path):
     number = np.arange(200)
     entries = {
-        "worse": entry_of(tmp_path / "worse", classes, inputs, labels, number % 4 > 0),
+        "worse": entry_of(tmp_path / "worse", classes, inputs, labels, number % 4 > 0, temperature=None),
         "better": entry_of(tmp_path / "better", classes, inputs, labels, number % 10 > 0, recipe=recipe_with(image_size=64)),
     }
     board = write_leaderboard(entries, {}, tmp_path / "board")
     assert list(board["model"]) == ["better", "worse"]
+    assert board["ece15_scaled"].isna().tolist() == [False, True]
     pairs = pd.read_csv(tmp_path / "board" / "pairs.csv").iloc[0]
     assert (pairs["first"], pairs["second"], pairs["difference"]) == ("better", "worse", pytest.approx(0.15))
     assert (pairs["only_first"], pairs["only_second"]) == (40, 10)
     page = (tmp_path / "board" / "index.html").read_text()
     assert "Generated images" in page
+    assert "0.151, –" in page  # of the model without a temperature
     assert page.count('<img alt="') == page.count("<img") == 3
 
 

@@ -111,7 +111,7 @@ class Evaluation:
     fine: pd.DataFrame
     coarse: pd.DataFrame
     reliability: dict[str, pd.DataFrame]
-    """as trained and, where a temperature was fitted, at that temperature"""
+    """bins by model: `as trained` and, where a temperature was fitted, `scaled`"""
     risk: pd.DataFrame
 
     @property
@@ -149,7 +149,7 @@ def evaluate(predicted: Predictions, classes: Classes, subsets: pd.DataFrame, te
     metrics |= {"ece15": expected_calibration_error(diagrams["as trained"]), "aurc": area_under_risk_coverage(risk)}
     if temperature is not None:
         scaled = scale(predicted.probabilities, temperature)
-        after = diagrams[f"at temperature {temperature:.2f}"] = reliability(Confidence.of(scaled, true))
+        after = diagrams["scaled"] = reliability(Confidence.of(scaled, true))
         metrics |= {
             "temperature": temperature,
             "nll_scaled": float(negative_log_likelihoods(scaled, true).mean()),

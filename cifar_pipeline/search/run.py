@@ -20,6 +20,7 @@ from cifar_pipeline.params import Params
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.search.results import STORAGE, described, draw, readable, trial_table, write_search
 from cifar_pipeline.search.study import Data, SearchRun, ranked
+from cifar_pipeline.training.allocator import keep_freed_memory
 from cifar_pipeline.training.run import weights_of
 
 SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -38,6 +39,7 @@ def search_and_save(
 
     Raises: PipelineError as `train` and `load_images` do, and when every trial of a stage failed.
     """
+    keep_freed_memory()
     base, search = params.recipe(name), params.search_around(name)
     membership = read_table(home.splits)
     found, expected = sum(len(split_rows(membership, split)) for split in SPLITS), FINE * params.source().train_per_class

@@ -16,6 +16,7 @@ from cifar_pipeline.inputs.batches import Images, load_images
 from cifar_pipeline.params import Params
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.training.allocator import keep_freed_memory
 from cifar_pipeline.training.calibration import UNCALIBRATED, fit_temperature
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import VALIDATION_BATCH, train
@@ -39,6 +40,7 @@ def train_and_save(
 
     Raises: PipelineError as `train` and `load_images` do.
     """
+    keep_freed_memory()
     recipe = params.recipe(name)
     training = load_images(home.table, home.splits, "train", recipe.target, per_class=recipe.train_per_class, seed=recipe.seed)
     held_out = load_images(home.table, home.splits, "validation", recipe.target)

@@ -1,0 +1,96 @@
+"""Training with memory kept by the process and with glibc's defaults: images/s and page faults.
+
+python -m benchmarks.allocator > benchmarks/results/allocator.md
+
+Weights are random and images random bytes: the time of a step does not depend on either. Each training is a process of its own.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.environment import describe, spread
+from benchmarks.ingredients import variant
+from cifar_pipeline.inputs.batches import Images
+from cifar_pipeline.params import load_params
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.training.allocator import keep_freed_memory
+from cifar_pipeline.training.checkpoints import Checkpoints
+from cifar_pipeline.training.fit import train
+from cifar_pipeline.training.progress import EpochRecord
+
+IMAGES = 640
+EPOCHS = 3
+TRAININGS = (("cnn9", 32), ("efficientnet_b0", 64), ("efficientnet_b0", 128))
+CHANGES = {
+    "weights": "none",
+    "progressive": [],
+    "epochs": EPOCHS,
+    "float_policy": "float32",
+    "freeze_blocks": 0,
+    "freeze_batch_norm": False,
+    "fit_on": "train_and_validation",
+    "validation_per_class": None,
+    "schedule": {"restarts": []},
+}
+
+
+def child(keep: bool, recipe: Recipe) -> None:
+    """Train, and print the images/s and the page faults an image of all epochs but the first, which traces."""
+    if keep:
+        keep_freed_memory()
+    rng = np.random.default_rng(0)
+    images = Images(np.arange(IMAGES), rng.integers(0, 256, (IMAGES, 32, 32, 3), np.uint8), np.arange(IMAGES) % 100)
+    usage = []
+
+    def report(record: EpochRecord, left: float) -> None:
+        usage.append((record.seconds, resource.getrusage(resource.RUSAGE_SELF)))
+
+    with tempfile.TemporaryDirectory() as folder:
+        train(recipe, images, None, Checkpoints(Path(folder), "benchmark"), report)
+    (start, before), (end, after) = usage[0], usage[-1]
+    trained = IMAGES * (len(usage) - 1)
+    system = (after.ru_stime - before.ru_stime) / (after.ru_stime - before.ru_stime + after.ru_utime - before.ru_utime)
+    print(json.dumps([trained / (end - start), (after.ru_minflt - before.ru_minflt) / trained, 100 * system]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-n", type=int, default=3)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments.child[0] == "kept", Recipe.model_validate_json(arguments.child[1]))
+        return
+
+    params = load_params(Workspace.current().params).model_copy(update={"profile": "laptop"})
+    results: dict[tuple[str, int, str], list[list[float]]] = {}
+    for _ in range(arguments.n):
+        for model, size in TRAININGS:
+            recipe = variant(params.recipe(model), CHANGES | {"image_size": size})
+            for memory in ("defaults", "kept"):
+                command = [sys.executable, "-m", "benchmarks.allocator", "--child", memory, recipe.model_dump_json()]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                results.setdefault((model, size, memory), []).append(json.loads(done.stdout.splitlines()[-1]))
+                print(model, size, memory, results[model, size, memory][-1], file=sys.stderr)
+
+    print(f"# The allocator\n\n`{__doc__.splitlines()[2]}`; {describe()}.")
+    print(f"n = {arguments.n} interleaved rounds, each a process; median (range).\n")
+    print("| training | memory | images/s | page faults an image | of the CPU time in the kernel, % |\n|---|---|---|---|---|")
+    for (model, size, memory), rows in results.items():
+        rates, faults, system = ([row[column] for row in rows] for column in range(3))
+        print(f"| `{model}` at {size} | {memory} | {spread(rates)} | {spread(faults)} | {spread(system)} |")
+    for model, size in TRAININGS:
+        rounds = zip(results[model, size, "kept"], results[model, size, "defaults"], strict=True)
+        print(f"\n`{model}` at {size}: {spread([kept[0] / defaults[0] for kept, defaults in rounds])} times the images/s of the defaults.")
+
+
+if __name__ == "__main__":
+    main()

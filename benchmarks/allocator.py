@@ -77,7 +77,7 @@ def main() -> None:
             recipe = variant(params.recipe(model), CHANGES | {"image_size": size})
             for memory in ("defaults", "kept"):
                 command = [sys.executable, "-m", "benchmarks.allocator", "--child", memory, recipe.model_dump_json()]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
                 results.setdefault((model, size, memory), []).append(json.loads(done.stdout.splitlines()[-1]))
                 print(model, size, memory, results[model, size, memory][-1], file=sys.stderr)
 

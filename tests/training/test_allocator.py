@@ -4,8 +4,6 @@ import platform
 import subprocess
 import sys
 
-import pytest
-
 from tests.workspaces import CHECKOUT
 
 BLOCKS, BLOCK_MB, PAGE_KB = 20, 64, 4
@@ -25,12 +23,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
 def test_a_thread_gets_again_the_memory_that_it_freed():
     faults = {}
     for memory in ("defaults", "kept"):
         done = subprocess.run([sys.executable, "-c", PROGRAM, memory], cwd=CHECKOUT, capture_output=True, text=True, check=True)
         faults[memory] = int(done.stdout)
     once = BLOCK_MB * 1024 / PAGE_KB
-    assert faults["kept"] < 2 * once
-    assert faults["defaults"] > (BLOCKS - 1) * once
+    if platform.libc_ver()[0] == "glibc":  # any other is left alone, which must not fail either
+        assert faults["kept"] < 2 * once
+        assert faults["defaults"] > (BLOCKS - 1) * once

@@ -68,9 +68,10 @@ def train(
             # TensorFlow's XLA makes EfficientNet slower on a CPU, and has no bicubic resizing on a GPU (tensorflow #108660).
             jit_compile=keras.backend.backend() != "tensorflow",
         )
-        # Now, while nothing is frozen. Variables first made inside the traced step would have it traced twice, too, and there
-        # would be none to restore into.
+        # Now, while nothing is frozen and before a checkpoint is restored into it.
         trainer.optimizer.build(trainer.trainable_variables)
+        if len(devices) == 1:  # for several, Keras does it
+            _build_metrics(trainer)
         resumed = checkpoints.load([tuple(variable.shape) for variable in state_variables(trainer)])
         progress = Progress(recipe, len(training), report, resumed.history if resumed else [])
         if not (resumed and resumed.finished):
@@ -99,6 +100,13 @@ def train(
         set_phase(classifier.model, recipe.phase_at(recipe.epochs))
         classifier.model.load_weights(checkpoints.best_path(result.best.epoch))
         return result
+
+
+def _build_metrics(trainer: keras.Model) -> None:
+    """Make the metrics' variables now: TensorFlow traces a step that makes variables twice (benchmarks/tracing.py)."""
+    nothing = keras.ops.zeros((1, trainer.output_shape[-1]))
+    trainer.compute_metrics(None, nothing, nothing)
+    trainer.reset_metrics()
 
 
 def _remembering_callbacks(recipe: Recipe) -> list[keras.callbacks.Callback]:

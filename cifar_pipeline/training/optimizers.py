@@ -41,6 +41,21 @@ def _for_parts(kind: type[keras.optimizers.Optimizer], factors: dict[Part, float
     """
 
     class ForParts(kind):  # type: ignore[misc,valid-type]
+        _rate: Any = None
+
+        def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+            """One step, for which the schedule is asked once: Keras asks again for every variable that decays, and has each answer
+            traced and computed anew (benchmarks/tracing.py).
+            """
+            self._rate = keras.ops.convert_to_tensor(self._get_current_learning_rate())
+            try:
+                super().apply(grads, trainable_variables)
+            finally:
+                self._rate = None  # it belongs to this step, or to its trace
+
+        def _get_current_learning_rate(self) -> Any:
+            return super()._get_current_learning_rate() if self._rate is None else self._rate
+
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
             # The variable may be the backend's own, which has no path.
             path = self._trainable_variables[self._get_variable_index(variable)].path

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import dagster as dg
@@ -163,13 +162,13 @@ def test_only_the_model_whose_recipe_changed_gets_another_code_version(params_fi
 
 def test_the_code_location_loads_fast_and_light():
     heavy = ("tensorflow", "keras", "albumentations", "cv2", "matplotlib", "sklearn", "scipy", "streamlit", "torch")
-    program = f"import sys, cifar_pipeline.definitions; print([name for name in {heavy} if name in sys.modules])"
+    program = f"import sys, time, cifar_pipeline.definitions; print([name for name in {heavy} if name in sys.modules], time.process_time())"
     seconds = []
-    for _ in range(3):  # the fastest of three: other work on the machine is not the location's
-        start = time.monotonic()
+    for _ in range(3):  # of the CPU's, and the fastest of three: other work on the machine is not the location's
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-        seconds.append(time.monotonic() - start)
-        assert done.stdout.strip() == "[]"
+        imported, loading = done.stdout.strip().rsplit(" ", 1)
+        assert imported == "[]"
+        seconds.append(float(loading))
     assert min(seconds) < 3
 
 

@@ -44,7 +44,11 @@ PLAIN = {
     "epochs": 2,
     "seed": 1,
 }
-BATCH_NORM = PLAIN | {"architecture": {"name": "cnn", "blocks": [{"filters": 4, "batch_norm": True}], "hidden": [8]}}
+BATCH_NORM = PLAIN | {
+    "architecture": {"name": "cnn", "blocks": [{"filters": 4, "batch_norm": True}], "hidden": [8]},
+    "optimizer": {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.5},
+    "schedule": {"name": "one_cycle"},
+}
 
 
 @pytest.mark.parametrize("recipe", [PLAIN, BATCH_NORM], ids=["plain", "batch_norm"])

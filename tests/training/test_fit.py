@@ -201,6 +201,14 @@ def test_a_finished_training_is_not_trained_again(splits, tmp_path):
     assert trained == []
 
 
+def test_each_phase_is_traced_once(splits, tmp_path, monkeypatch):
+    traced = []
+    step = keras.Model.train_step
+    monkeypatch.setattr(keras.Model, "train_step", lambda *arguments: traced.append(1) or step(*arguments))
+    fitted(splits, tmp_path, progressive=[{"size": 8, "epochs": 1}], epochs=2)
+    assert len(traced) == 2
+
+
 def test_checkpoints_do_not_pile_up(splits, tmp_path):
     fitted(splits, tmp_path, epochs=6)
     assert len(list(tmp_path.glob("epoch-*"))) == 2

@@ -93,3 +93,21 @@ def test_what_is_frozen_is_left_out():
     optimizer.apply([np.ones(2, np.float32)], kernels[:1])
     assert (np.asarray(kernels[0]) < 1).all()
     assert np.asarray(kernels[1]) == pytest.approx([1.0, 1.0])
+
+
+def test_the_schedule_is_asked_once_a_step_which_stays_keras_own(monkeypatch):
+    def trained(optimizer):
+        kernels = [keras.Variable(np.full(3, value, np.float32), name=f"kernel{value}") for value in (1, 2, 3)]
+        for _ in range(4):
+            optimizer.apply_gradients([(keras.ops.square(kernel) - 2.0, kernel) for kernel in kernels])
+        return np.array(kernels)
+
+    asked = []
+    ask = keras.optimizers.schedules.CosineDecay.__call__
+    monkeypatch.setattr(keras.optimizers.schedules.CosineDecay, "__call__", lambda *step: asked.append(step) or ask(*step))
+    settings = Optimizer(name="adamw", learning_rate=0.1, weight_decay=0.5)
+    ours = trained(build_optimizer(settings, Schedule(name="cosine"), 10, 1))
+    assert len(asked) == 4
+    theirs = keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.1, 10), weight_decay=0.5)
+    assert np.array_equal(ours, trained(theirs))
+    assert len(asked) > 8  # once for each kernel and step: should Keras stop, ours can go

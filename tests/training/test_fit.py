@@ -205,7 +205,7 @@ def test_each_phase_is_traced_once(splits, tmp_path, monkeypatch):
     traced = []
     step = keras.Model.train_step
     monkeypatch.setattr(keras.Model, "train_step", lambda *arguments: traced.append(1) or step(*arguments))
-    fitted(splits, tmp_path, progressive=[{"size": 8, "epochs": 1}], epochs=2)
+    fitted(splits, tmp_path, progressive=[{"size": 16, "epochs": 1}], image_size=32, epochs=2)
     assert len(traced) == 2
 
 

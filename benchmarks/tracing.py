@@ -30,7 +30,7 @@ from cifar_pipeline.training.progress import EpochRecord
 
 IMAGES = 640
 EPOCHS = 3
-TRAININGS = (("cnn9", 32), ("efficientnet_b0", 64), ("efficientnetv2_b0", 64))
+TRAININGS = (("efficientnet_b0", 64),)
 FORMS = {
     "as Keras does": ("metrics", "schedule"),
     "metrics made beforehand": ("schedule",),

@@ -18,6 +18,7 @@ from tests.workspaces import JOB, Copy
 
 UP_TO_DATE = "Data and pipelines are up to date."
 WITHOUT_EFFICIENTNET = ("models: [cnn9, efficientnet_b0]", "models: [cnn9]")  # half of the time; the newcomer's run has both
+pytestmark = pytest.mark.xdist_group("doors")  # they share copies of the checkout
 UNREACHABLE = "http://127.0.0.1:9/cifar-100-python.tar.gz"
 
 

@@ -127,11 +127,12 @@ train(Recipe.model_validate(json.loads(sys.argv[4])), *images, Checkpoints(folde
 
 
 def test_a_checkpoint_cut_short_is_passed_over(splits, tmp_path):
-    whole = fitted(splits, tmp_path / "whole", **SCHEDULED)
-    interrupted(splits, tmp_path / "cut", 5, **SCHEDULED)
+    changes = SCHEDULED | {"image_size": 16, "progressive": []}
+    whole = fitted(splits, tmp_path / "whole", **changes)
+    interrupted(splits, tmp_path / "cut", 5, **changes)
     (tmp_path / "cut/epoch-0004/state.npz").write_bytes((tmp_path / "cut/epoch-0004/state.npz").read_bytes()[:-100])
     trained = []
-    assert same_weights(whole, fitted(splits, tmp_path / "cut", lambda record, left: trained.append(record.epoch), **SCHEDULED))
+    assert same_weights(whole, fitted(splits, tmp_path / "cut", lambda record, left: trained.append(record.epoch), **changes))
     assert trained == [4, 5]
 
 

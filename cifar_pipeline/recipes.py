@@ -232,6 +232,9 @@ class Recipe(Settings):
     epochs: Count
     seed: int
     device: Literal["any", "gpu"] = Field("any", description="`gpu` refuses to train without one")
+    cpu_devices: Count = Field(
+        1, description="devices that a CPU is divided into, each with its share of cores and batch and its own BatchNorm statistics"
+    )
 
     @model_validator(mode="after")
     def _fits_its_architecture(self) -> Self:
@@ -266,6 +269,8 @@ class Recipe(Settings):
             raise ValueError("`progressive` with `augmentation.order: resized`, which resizes once, before; use `native`")
         if (used := sum(step.epochs for step in self.progressive)) and used >= self.epochs:
             raise ValueError(f"`progressive` takes {used} of {self.epochs} epochs and leaves none at `image_size`")
+        if self.batch_size % self.cpu_devices:
+            raise ValueError(f"a `batch_size` of {self.batch_size} with `cpu_devices: {self.cpu_devices}`, which cannot share it equally")
         if self.schedule.restarts and (last := self.schedule.restarts[-1].after) >= self.epochs:
             raise ValueError(f"a restart after {last} epochs, of {self.epochs} in all; remove it")
         for name in ("early_stopping", "plateau"):

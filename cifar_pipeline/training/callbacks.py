@@ -29,6 +29,23 @@ class Phases(keras.callbacks.Callback):
             self._phase = phase
 
 
+class AveragedStatistics(keras.callbacks.Callback):
+    """Where every device has moving statistics of its own, gives all of them their mean: before validation, and before they are kept."""
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__()
+        norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+        self._statistics = [statistic for norm in norms for statistic in (norm.moving_mean, norm.moving_variance)]
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        for statistic in self._statistics:
+            of_devices = statistic.value.values
+            statistic.assign(sum(of_devices) / len(of_devices))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.on_test_begin()
+
+
 class Keeper(keras.callbacks.Callback):
     """Keeps the best weights and what a killed training goes on from. Comes after every other callback.
 

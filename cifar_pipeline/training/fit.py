@@ -8,7 +8,7 @@ import keras
 from cifar_pipeline.inputs.batches import Images, steps_per_epoch, training_batches
 from cifar_pipeline.models.registry import build_classifier, count_parameters, set_phase
 from cifar_pipeline.recipes import Recipe
-from cifar_pipeline.training.callbacks import Keeper, Phases, state_variables
+from cifar_pipeline.training.callbacks import AveragedStatistics, Keeper, Phases, state_variables
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.device import data_parallel, input_workers, require_devices, share_statistics
 from cifar_pipeline.training.optimizers import build_optimizer
@@ -53,13 +53,14 @@ def train(
 
     Raises: PipelineError for a missing GPU or missing weights, and when the loss is no longer finite.
     """
-    devices = devices or require_devices(recipe.device)
+    devices = devices or require_devices(recipe.device, recipe.cpu_devices)
+    own_statistics = devices[0].startswith("cpu") and recipe.cpu_devices > 1
     with data_parallel(devices, recipe.batch_size):
         keras.utils.set_random_seed(recipe.seed)
         classifier = build_classifier(recipe, training.channel_mean())
         parameters = count_parameters(classifier.model)
         trainer, steps = classifier.trainer, steps_per_epoch(training, recipe.batch_size)
-        if len(devices) > 1:
+        if len(devices) > 1 and not own_statistics:
             share_statistics(trainer)
         trainer.compile(
             optimizer=build_optimizer(recipe.optimizer, recipe.schedule, steps, recipe.epochs),
@@ -89,6 +90,7 @@ def train(
                 epochs=recipe.epochs,
                 callbacks=[
                     Phases(recipe, classifier.trainer),
+                    *([AveragedStatistics(trainer)] if own_statistics else []),
                     *([averages] if averages else []),
                     progress,
                     *remembering,

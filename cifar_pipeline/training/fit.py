@@ -12,6 +12,7 @@ from cifar_pipeline.training.callbacks import AveragedStatistics, Keeper, Phases
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.device import data_parallel, input_workers, require_devices, share_statistics
 from cifar_pipeline.training.optimizers import build_optimizer
+from cifar_pipeline.training.pointwise import multiply_pointwise
 from cifar_pipeline.training.progress import EpochRecord, Progress, best_of
 
 VALIDATION_BATCH = 250
@@ -60,6 +61,8 @@ def train(
         classifier = build_classifier(recipe, training.channel_mean())
         parameters = count_parameters(classifier.model)
         trainer, steps = classifier.trainer, steps_per_epoch(training, recipe.batch_size)
+        if devices[0].startswith("cpu"):
+            multiply_pointwise(trainer)
         if len(devices) > 1 and not own_statistics:
             share_statistics(trainer)
         trainer.compile(

@@ -11,8 +11,10 @@ from cifar_pipeline.dataset.splits import build_splits, write_splits
 from cifar_pipeline.dataset.table import build_table, write_table
 from cifar_pipeline.params import Params, SplitSettings, load_params, select_profile
 from cifar_pipeline.paths import Workspace
+from cifar_pipeline.training.allocator import keep_freed_memory
 from tests.workspaces import CHECKOUT, undo_selection
 
+keep_freed_memory()  # as in the product's processes that train
 TRAIN_PER_CLASS, TEST_PER_CLASS = 10, 2
 
 

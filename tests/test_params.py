@@ -65,6 +65,7 @@ def test_an_unknown_choice_is_refused_with_the_nearest_name(params_file):
         ("cnn9", {"schedule": {"name": "cosine", "restarts": [{"after": 3}, {"after": 2}]}}, "write them in order"),
         ("cnn9", {"schedule": {"name": "cosine", "restarts": [{"after": 500}]}}, "a restart after 500 epochs, of 100"),
         ("cnn9", {"early_stopping": None, "progressive": [{"size": 64, "epochs": 1}]}, "takes 8 to 32 pixels"),
+        ("cnn9", {"batch_size": 64, "cpu_devices": 3}, "a `batch_size` of 64 with `cpu_devices: 3`"),
         ("ladder1", {"optimizer": {"part_rates": {"stem": 0.5}}}, "a rate for the `stem` with cnn"),
         ("ladder6", {"freeze_blocks": 1}, "`freeze_blocks` with mobilenet"),
         ("cnn9", {"fit_on": "train_and_validation"}, "`early_stopping` with `fit_on: train_and_validation`"),

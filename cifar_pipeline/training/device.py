@@ -21,7 +21,7 @@ def divide_cpu(devices: int) -> None:
     """Make the CPU that many of TensorFlow's devices, for the rest of the process. Call before the first operation.
 
     Small operations keep one core busy and seldom several: two devices of one core each train EfficientNet-B0 faster than one device
-    of two cores (benchmarks/cpu_devices.py). A machine with a GPU is left as it is.
+    of two cores (benchmarks/steps.py). A machine with a GPU is left as it is.
 
     Raises: PipelineError when TensorFlow has begun undivided, or is not the Keras backend.
     """

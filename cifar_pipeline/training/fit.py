@@ -108,7 +108,7 @@ def train(
 
 
 def _build_metrics(trainer: keras.Model) -> None:
-    """Make the metrics' variables now: TensorFlow traces a step that makes variables twice (benchmarks/tracing.py)."""
+    """Make the metrics' variables now: TensorFlow traces a step that makes variables twice (benchmarks/steps.py)."""
     nothing = keras.ops.zeros((1, trainer.output_shape[-1]))
     trainer.compute_metrics(None, nothing, nothing)
     trainer.reset_metrics()

@@ -45,7 +45,7 @@ def _for_parts(kind: type[keras.optimizers.Optimizer], factors: dict[Part, float
 
         def apply(self, grads: Any, trainable_variables: Any = None) -> None:
             """One step, for which the schedule is asked once: Keras asks again for every variable that decays, and has each answer
-            traced and computed anew (benchmarks/tracing.py).
+            traced and computed anew (benchmarks/steps.py).
             """
             self._rate = keras.ops.convert_to_tensor(self._get_current_learning_rate())
             try:

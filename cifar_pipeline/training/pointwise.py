@@ -9,7 +9,7 @@ def multiply_pointwise(model: keras.Model) -> None:
     """Have the 1×1 convolutions of a model compute as the products of matrices that they are.
 
     Most of what EfficientNet multiplies is in them, and on a CPU without AVX-512 TensorFlow takes several times as long for the
-    gradient by a convolution's input as for the convolution (benchmarks/cpu_devices.py). The layers, their weights and what is saved
+    gradient by a convolution's input as for the convolution (benchmarks/steps.py). The layers, their weights and what is saved
     stay as they are.
     """
     for layer in model._flatten_layers():

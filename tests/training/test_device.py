@@ -1,30 +1,35 @@
-"""More than one device: two virtual CPUs, in a process of their own, because TensorFlow divides devices only at its start."""
+"""More than one device: a CPU divided in two, in a process of its own, because TensorFlow divides devices only at its start."""
 
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
+import keras
 import pytest
 
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.training.device import data_parallel, input_workers
+from cifar_pipeline.training.device import data_parallel, divide_cpu, gpu_names, input_workers, require_devices
 from tests.workspaces import CHECKOUT
 
-PROGRAM = """
+START = """
 import json, sys
 from pathlib import Path
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras, numpy as np
 from cifar_pipeline.inputs.batches import Images
 from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.training.checkpoints import Checkpoints
+from cifar_pipeline.training.device import divide_cpu
 from cifar_pipeline.training.fit import train
+divide_cpu(2)
+divide_cpu(2)  # as a second training in the same process does
 assert keras.distribution.list_devices("cpu") == ["cpu:0", "cpu:1"]
 rng = np.random.default_rng(0)
 images = Images(np.arange(320), rng.integers(0, 256, (320, 32, 32, 3), np.uint8), np.arange(320) % 100)
 recipe = Recipe.model_validate(json.loads(sys.argv[2]))
+"""
+SHARED_STATISTICS = """
 results = {}
 for devices in (["cpu:0"], ["cpu:0", "cpu:1"]):
     name = str(len(devices))
@@ -32,7 +37,21 @@ for devices in (["cpu:0"], ["cpu:0", "cpu:1"]):
     results[name] = {variable.path: float(np.abs(np.asarray(variable)).sum()) for variable in result.model.variables}
 print(json.dumps(results))
 """
-
+OWN_STATISTICS = """
+def interrupt(record, left):
+    if record.epoch == 2:
+        raise KeyboardInterrupt
+whole, cut = (Path(sys.argv[1], name) for name in ("whole", "cut"))
+result = train(recipe, images, images, Checkpoints(whole, "a"))
+try:
+    train(recipe, images, images, Checkpoints(cut, "a"), interrupt)
+except KeyboardInterrupt:
+    pass
+trained = []
+resumed = train(recipe, images, images, Checkpoints(cut, "a"), lambda record, left: trained.append(record.epoch))
+same = [np.array_equal(*values) for values in zip(result.model.get_weights(), resumed.model.get_weights(), strict=True)]
+print(json.dumps([result.devices, trained, same]))
+"""
 
 PLAIN = {
     "architecture": {"name": "cnn9", "filters": [4, 4, 4], "units": 8, "dropout": 0, "block_dropout": [0, 0, 0]},
@@ -51,17 +70,40 @@ BATCH_NORM = PLAIN | {
 }
 
 
+def output(program: str, folder: Path, recipe: dict) -> Any:
+    """What a program prints at last."""
+    arguments = [sys.executable, "-c", START + program, str(folder), json.dumps(recipe)]
+    done = subprocess.run(arguments, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 @pytest.mark.parametrize("recipe", [PLAIN, BATCH_NORM], ids=["plain", "batch_norm"])
 def test_two_devices_train_what_one_trains(tmp_path, recipe):
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path), json.dumps(recipe)], cwd=CHECKOUT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    results = json.loads(done.stdout.splitlines()[-1])
+    results = output(SHARED_STATISTICS, tmp_path, recipe)
     assert len(results["1"]) > 4
     assert (recipe is BATCH_NORM) == any("moving_variance" in path for path in results["1"])
     for path, total in results["1"].items():
         assert results["2"][path] == pytest.approx(total, rel=1e-3), path
+
+
+def test_a_divided_cpu_resumes_to_the_same_weights(tmp_path):
+    """Each device's moving statistics are its own during an epoch, and only one device's are in a checkpoint."""
+    devices, trained, same = output(OWN_STATISTICS, tmp_path, BATCH_NORM | {"epochs": 3, "cpu_devices": 2})
+    assert devices == ["cpu:0", "cpu:1"]
+    assert trained == [2, 3]
+    assert same == [True] * 10
+
+
+def test_a_cpu_that_has_computed_is_not_divided():
+    keras.ops.zeros(1)
+    if gpu_names():
+        divide_cpu(3)
+        return
+    with pytest.raises(PipelineError, match="has computed with TensorFlow already"):
+        divide_cpu(3)
+    with pytest.raises(PipelineError, match="`cpu_devices` are 3, and this process has 1"):
+        require_devices("any", 3)
 
 
 def test_a_batch_that_cannot_be_shared_is_an_error():

@@ -1,6 +1,6 @@
-"""How long TensorFlow traces a training before its first step: as this project starts it, and as Keras does by itself.
+"""What this project does to Keras' training step on a CPU, change by change: the seconds before the first step, and images/s after it.
 
-python -m benchmarks.tracing > benchmarks/results/tracing.md
+python -m benchmarks.steps > benchmarks/results/steps.md
 
 Recipes of `laptop`, at one size, with random weights and images of random bytes. Each training is a process of its own. Its tracing is the
 time by which its first epoch is longer than the others.
@@ -26,15 +26,18 @@ from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.training import fit, optimizers
 from cifar_pipeline.training.allocator import keep_freed_memory
 from cifar_pipeline.training.checkpoints import Checkpoints
+from cifar_pipeline.training.device import divide_cpu
 from cifar_pipeline.training.progress import EpochRecord
 
 IMAGES = 640
 EPOCHS = 3
-TRAININGS = (("efficientnet_b0", 64),)
-FORMS = ("as Keras does", "as here")
+TRAININGS = (("efficientnet_b0", 64, 0), ("efficientnet_b0", 128, 3))
+# Each with what those before it have.
+FORMS = ("as Keras does", "traced once", "1×1 convolutions as products", "two devices")
 CHANGES = {
     "weights": "none",
     "progressive": [],
+    "freeze_batch_norm": False,
     "epochs": EPOCHS,
     "fit_on": "train_and_validation",
     "validation_per_class": None,
@@ -44,7 +47,8 @@ CHANGES = {
 
 def child(form: str, recipe: Recipe) -> None:
     """Train, and print the seconds of tracing and the images/s of the epochs after the first."""
-    if form == "as Keras does":  # metrics made inside the step, and the schedule asked for every variable that decays
+    kept = FORMS.index(form)
+    if kept < FORMS.index("traced once"):  # metrics made inside the step, and the schedule asked for every variable that decays
         of_parts = optimizers._for_parts
 
         def asking_for_each(kind: Any, factors: Any) -> Any:
@@ -52,7 +56,10 @@ def child(form: str, recipe: Recipe) -> None:
 
         patch.object(fit, "_build_metrics", lambda trainer: None).start()
         patch.object(optimizers, "_for_parts", asking_for_each).start()
+    if kept < FORMS.index("1×1 convolutions as products"):
+        patch.object(fit, "multiply_pointwise", lambda model: None).start()
     keep_freed_memory()
+    divide_cpu(recipe.cpu_devices)
     rng = np.random.default_rng(0)
     images = Images(np.arange(IMAGES), rng.integers(0, 256, (IMAGES, 32, 32, 3), np.uint8), np.arange(IMAGES) % 100)
     records: list[EpochRecord] = []
@@ -72,25 +79,29 @@ def main() -> None:
         return
 
     params = load_params(Workspace.current().params).model_copy(update={"profile": "laptop"})
-    results: dict[tuple[str, int, str], list[list[float]]] = {}
+    results: dict[tuple[str, int, int, str], list[list[float]]] = {}
     for _ in range(arguments.n):
-        for model, size in TRAININGS:
-            recipe = variant(params.recipe(model), CHANGES | {"image_size": size})
+        for model, size, frozen in TRAININGS:
             for form in FORMS:
-                command = [sys.executable, "-m", "benchmarks.tracing", "--child", form, recipe.model_dump_json()]
+                own = {"image_size": size, "freeze_blocks": frozen, "cpu_devices": 2 if form == "two devices" else 1}
+                recipe = variant(params.recipe(model), CHANGES | own)
+                command = [sys.executable, "-m", "benchmarks.steps", "--child", form, recipe.model_dump_json()]
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                results.setdefault((model, size, form), []).append(json.loads(done.stdout.splitlines()[-1]))
-                print(model, size, form, results[model, size, form][-1], file=sys.stderr)
+                rows = results.setdefault((model, size, frozen, form), [])
+                rows.append(json.loads(done.stdout.splitlines()[-1]))
+                print(model, size, form, rows[-1], file=sys.stderr)
 
-    print(f"# Tracing\n\n`{__doc__.splitlines()[2]}`; {describe()}.")
-    print(f"n = {arguments.n} interleaved rounds, each a process; median (range). Ratios are of the same round.\n")
-    print("| training | made | tracing, s | ratio | images/s after it | ratio |\n|---|---|---|---|---|---|")
-    for (model, size, form), rows in results.items():
-        first = results[model, size, FORMS[0]]
+    print(f"# Steps\n\n`{__doc__.splitlines()[2]}`; {describe()}.")
+    print(f"n = {arguments.n} interleaved rounds, each a process; median (range). Ratios are of the same round. Each form has what those")
+    print("above it have.\n")
+    print("| training | form | tracing, s | ratio | images/s after it | ratio |\n|---|---|---|---|---|---|")
+    for (model, size, frozen, form), rows in results.items():
+        first = results[model, size, frozen, FORMS[0]]
         cells = []
         for column in range(2):
             cells += [[row[column] for row in rows], [row[column] / own[column] for row, own in zip(rows, first, strict=True)]]
-        print(f"| `{model}` at {size} | {form} | {' | '.join(map(spread, cells))} |")
+        blocks = f", {frozen} blocks frozen" if frozen else ""
+        print(f"| `{model}` at {size}{blocks} | {form} | {' | '.join(map(spread, cells))} |")
 
 
 if __name__ == "__main__":

@@ -8,16 +8,12 @@ Weights are random and images random bytes: the time of a step does not depend o
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.environment import describe, spread
 from benchmarks.ingredients import variant
-from cifar_pipeline.inputs.batches import Images
+from benchmarks.trainings import random_images, rounds
 from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.recipes import Recipe
@@ -46,15 +42,13 @@ def child(keep: bool, recipe: Recipe) -> None:
     """Train, and print the images/s and the page faults an image of all epochs but the first, which traces."""
     if keep:
         keep_freed_memory()
-    rng = np.random.default_rng(0)
-    images = Images(np.arange(IMAGES), rng.integers(0, 256, (IMAGES, 32, 32, 3), np.uint8), np.arange(IMAGES) % 100)
     usage = []
 
     def report(record: EpochRecord, left: float) -> None:
         usage.append((record.seconds, resource.getrusage(resource.RUSAGE_SELF)))
 
     with tempfile.TemporaryDirectory() as folder:
-        train(recipe, images, None, Checkpoints(Path(folder), "benchmark"), report)
+        train(recipe, random_images(IMAGES), None, Checkpoints(Path(folder), "benchmark"), report)
     (start, before), (end, after) = usage[0], usage[-1]
     trained = IMAGES * (len(usage) - 1)
     system = (after.ru_stime - before.ru_stime) / (after.ru_stime - before.ru_stime + after.ru_utime - before.ru_utime)
@@ -71,15 +65,12 @@ def main() -> None:
         return
 
     params = load_params(Workspace.current().params).model_copy(update={"profile": "laptop"})
-    results: dict[tuple[str, int, str], list[list[float]]] = {}
-    for _ in range(arguments.n):
-        for model, size in TRAININGS:
-            recipe = variant(params.recipe(model), CHANGES | {"image_size": size})
-            for memory in ("defaults", "kept"):
-                command = [sys.executable, "-m", "benchmarks.allocator", "--child", memory, recipe.model_dump_json()]
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                results.setdefault((model, size, memory), []).append(json.loads(done.stdout.splitlines()[-1]))
-                print(model, size, memory, results[model, size, memory][-1], file=sys.stderr)
+    trainings = {
+        (model, size, memory): (memory, variant(params.recipe(model), CHANGES | {"image_size": size}))
+        for model, size in TRAININGS
+        for memory in ("defaults", "kept")
+    }
+    results = rounds("benchmarks.allocator", arguments.n, trainings)
 
     print(f"# The allocator\n\n`{__doc__.splitlines()[2]}`; {describe()}.")
     print(f"n = {arguments.n} interleaved rounds, each a process; median (range).\n")
@@ -88,8 +79,8 @@ def main() -> None:
         rates, faults, system = ([row[column] for row in rows] for column in range(3))
         print(f"| `{model}` at {size} | {memory} | {spread(rates)} | {spread(faults)} | {spread(system)} |")
     for model, size in TRAININGS:
-        rounds = zip(results[model, size, "kept"], results[model, size, "defaults"], strict=True)
-        print(f"\n`{model}` at {size}: {spread([kept[0] / defaults[0] for kept, defaults in rounds])} times the images/s of the defaults.")
+        pairs = zip(results[model, size, "kept"], results[model, size, "defaults"], strict=True)
+        print(f"\n`{model}` at {size}: {spread([kept[0] / defaults[0] for kept, defaults in pairs])} times the images/s of the defaults.")
 
 
 if __name__ == "__main__":

@@ -8,25 +8,20 @@ time by which its first epoch is longer than the others.
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
-
 from benchmarks.environment import describe, spread
 from benchmarks.ingredients import variant
-from cifar_pipeline.inputs.batches import Images
+from benchmarks.trainings import random_images, rounds
 from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.training import fit, optimizers
 from cifar_pipeline.training.allocator import keep_freed_memory
 from cifar_pipeline.training.checkpoints import Checkpoints
-from cifar_pipeline.training.device import divide_cpu
 from cifar_pipeline.training.progress import EpochRecord
 
 IMAGES = 640
@@ -59,12 +54,9 @@ def child(form: str, recipe: Recipe) -> None:
     if kept < FORMS.index("1×1 convolutions as products"):
         patch.object(fit, "multiply_pointwise", lambda model: None).start()
     keep_freed_memory()
-    divide_cpu(recipe.cpu_devices)
-    rng = np.random.default_rng(0)
-    images = Images(np.arange(IMAGES), rng.integers(0, 256, (IMAGES, 32, 32, 3), np.uint8), np.arange(IMAGES) % 100)
     records: list[EpochRecord] = []
     with tempfile.TemporaryDirectory() as folder:
-        fit.train(recipe, images, None, Checkpoints(Path(folder), "benchmark"), lambda record, left: records.append(record))
+        fit.train(recipe, random_images(IMAGES), None, Checkpoints(Path(folder), "benchmark"), lambda record, left: records.append(record))
     an_epoch = (records[-1].seconds - records[0].seconds) / (EPOCHS - 1)
     print(json.dumps([records[0].seconds - an_epoch, IMAGES / an_epoch]))
 
@@ -79,17 +71,12 @@ def main() -> None:
         return
 
     params = load_params(Workspace.current().params).model_copy(update={"profile": "laptop"})
-    results: dict[tuple[str, int, int, str], list[list[float]]] = {}
-    for _ in range(arguments.n):
-        for model, size, frozen in TRAININGS:
-            for form in FORMS:
-                own = {"image_size": size, "freeze_blocks": frozen, "cpu_devices": 2 if form == "two devices" else 1}
-                recipe = variant(params.recipe(model), CHANGES | own)
-                command = [sys.executable, "-m", "benchmarks.steps", "--child", form, recipe.model_dump_json()]
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                rows = results.setdefault((model, size, frozen, form), [])
-                rows.append(json.loads(done.stdout.splitlines()[-1]))
-                print(model, size, form, rows[-1], file=sys.stderr)
+    trainings = {}
+    for model, size, frozen in TRAININGS:
+        for form in FORMS:
+            own = {"image_size": size, "freeze_blocks": frozen, "cpu_devices": 2 if form == "two devices" else 1}
+            trainings[model, size, frozen, form] = form, variant(params.recipe(model), CHANGES | own)
+    results = rounds("benchmarks.steps", arguments.n, trainings)
 
     print(f"# Steps\n\n`{__doc__.splitlines()[2]}`; {describe()}.")
     print(f"n = {arguments.n} interleaved rounds, each a process; median (range). Ratios are of the same round. Each form has what those")

@@ -21,7 +21,6 @@ from cifar_pipeline.paths import Workspace
 from cifar_pipeline.search.results import STORAGE, described, draw, readable, trial_table, write_search
 from cifar_pipeline.search.study import Data, SearchRun, ranked
 from cifar_pipeline.training.allocator import keep_freed_memory
-from cifar_pipeline.training.device import divide_cpu
 from cifar_pipeline.training.run import weights_of
 
 SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -42,7 +41,6 @@ def search_and_save(
     """
     keep_freed_memory()
     base, search = params.recipe(name), params.search_around(name)
-    divide_cpu(base.cpu_devices)
     membership = read_table(home.splits)
     found, expected = sum(len(split_rows(membership, split)) for split in SPLITS), FINE * params.source().train_per_class
     if found != expected:

@@ -20,15 +20,13 @@ def gpu_names() -> list[str]:
 def divide_cpu(devices: int) -> None:
     """Make the CPU that many of TensorFlow's devices, for the rest of the process. Call before the first operation.
 
-    Small operations keep one core busy and seldom several: two devices of one core each train EfficientNet-B0 faster than one device
-    of two cores (benchmarks/steps.py). A machine with a GPU is left as it is.
+    Small operations keep one core busy and seldom several, so that two devices of one core each can train faster than one device of two
+    cores (benchmarks/steps.py). A machine with a GPU is left as it is, and so is another backend.
 
-    Raises: PipelineError when TensorFlow has begun undivided, or is not the Keras backend.
+    Raises: PipelineError when TensorFlow has begun undivided.
     """
-    if devices == 1:
+    if devices == 1 or keras.backend.backend() != "tensorflow":
         return
-    if keras.backend.backend() != "tensorflow":
-        raise PipelineError(f"`cpu_devices: {devices}` needs Keras' TensorFlow backend, not {keras.backend.backend()}; set it to 1")
     import tensorflow as tf  # noqa: PLC0415  # only this backend has it
 
     [cpu] = tf.config.list_physical_devices("CPU")
@@ -37,7 +35,6 @@ def divide_cpu(devices: int) -> None:
     try:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
         tf.config.threading.set_intra_op_parallelism_threads(max(1, (os.cpu_count() or 1) // devices))
-        # One for each device; with more, TensorFlow's executor has them wait for one another.
         tf.config.threading.set_inter_op_parallelism_threads(devices)
     except RuntimeError:
         raise PipelineError(
@@ -47,10 +44,11 @@ def divide_cpu(devices: int) -> None:
 
 
 def require_devices(device: str, cpu_devices: int = 1) -> list[str]:
-    """The devices that training will run on: every GPU there is, else the CPU, or as many as it has been divided into.
+    """The devices that training will run on: every GPU there is, else the CPU, divided as the recipe asks.
 
-    Raises: PipelineError when the recipe asks for a GPU and there is none, and when the CPU has not been divided (`divide_cpu`).
+    Raises: PipelineError when the recipe asks for a GPU and there is none, and when the CPU cannot be divided.
     """
+    divide_cpu(cpu_devices)  # first, because looking for GPUs starts TensorFlow
     gpus = gpu_names()
     if device == "gpu" and not gpus:
         raise PipelineError(
@@ -59,7 +57,8 @@ def require_devices(device: str, cpu_devices: int = 1) -> list[str]:
         )
     cpus = keras.distribution.list_devices("cpu")[:cpu_devices]
     if not gpus and len(cpus) < cpu_devices:
-        raise PipelineError(f"the recipe's `cpu_devices` are {cpu_devices}, and this process has {len(cpus)}; call `divide_cpu` first")
+        backend = keras.backend.backend()
+        raise PipelineError(f"`cpu_devices: {cpu_devices}` needs Keras' TensorFlow backend, not {backend}; set it to 1")
     return gpus or cpus
 
 

@@ -8,9 +8,8 @@ import keras
 def multiply_pointwise(model: keras.Model) -> None:
     """Have the 1×1 convolutions of a model compute as the products of matrices that they are.
 
-    Most of what EfficientNet multiplies is in them, and on a CPU without AVX-512 TensorFlow takes several times as long for the
-    gradient by a convolution's input as for the convolution (benchmarks/steps.py). The layers, their weights and what is saved
-    stay as they are.
+    Most of what EfficientNet multiplies is in them, and TensorFlow's own gradient of them is slow on a CPU without AVX-512
+    (benchmarks/steps.py). The layers, their weights and what is saved stay as they are.
     """
     for layer in model._flatten_layers():
         if type(layer) is keras.layers.Conv2D and layer.kernel_size == layer.strides == (1, 1) and layer.groups == 1:

@@ -19,7 +19,6 @@ from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.training.allocator import keep_freed_memory
 from cifar_pipeline.training.calibration import UNCALIBRATED, fit_temperature
 from cifar_pipeline.training.checkpoints import Checkpoints
-from cifar_pipeline.training.device import divide_cpu
 from cifar_pipeline.training.fit import VALIDATION_BATCH, train
 from cifar_pipeline.training.saved import check_saved, save_training, weights_digest
 
@@ -43,7 +42,6 @@ def train_and_save(
     """
     keep_freed_memory()
     recipe = params.recipe(name)
-    divide_cpu(recipe.cpu_devices)
     training = load_images(home.table, home.splits, "train", recipe.target, per_class=recipe.train_per_class, seed=recipe.seed)
     held_out = load_images(home.table, home.splits, "validation", recipe.target)
     validation: Images | None = None

@@ -1,0 +1,31 @@
+"""What benchmarks of short trainings share: each training a process of its own, in interleaved rounds."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from cifar_pipeline.inputs.batches import Images
+from cifar_pipeline.recipes import Recipe
+
+Key = TypeVar("Key", bound=tuple[Any, ...])
+
+
+def random_images(n: int) -> Images:
+    """n images of random bytes: the time of a step does not depend on them."""
+    return Images(np.arange(n), np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8), np.arange(n) % 100)
+
+
+def rounds(module: str, n: int, trainings: Mapping[Key, tuple[str, Recipe]]) -> dict[Key, list[list[float]]]:
+    """The figures, n times, that `python -m module --child FORM RECIPE` prints at last for each of `trainings`."""
+    results: dict[Key, list[list[float]]] = {key: [] for key in trainings}
+    for _ in range(n):
+        for key, (form, recipe) in trainings.items():
+            command = [sys.executable, "-m", module, "--child", form, recipe.model_dump_json()]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            results[key].append(json.loads(done.stdout.splitlines()[-1]))
+            print(*key, results[key][-1], file=sys.stderr)
+    return results

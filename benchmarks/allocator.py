@@ -5,7 +5,6 @@ python -m benchmarks.allocator > benchmarks/results/allocator.md
 Weights are random and images random bytes: the time of a step does not depend on either. Each training is a process of its own.
 """
 
-import argparse
 import json
 import resource
 import tempfile
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.environment import describe, spread
 from benchmarks.ingredients import variant
-from benchmarks.trainings import random_images, rounds
+from benchmarks.trainings import parse_arguments, random_images, rounds
 from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.recipes import Recipe
@@ -38,9 +37,9 @@ CHANGES = {
 }
 
 
-def child(keep: bool, recipe: Recipe) -> None:
+def child(memory: str, recipe: Recipe) -> None:
     """Train, and print the images/s and the page faults an image of all epochs but the first, which traces."""
-    if keep:
+    if memory == "kept":
         keep_freed_memory()
     usage = []
 
@@ -56,12 +55,9 @@ def child(keep: bool, recipe: Recipe) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-n", type=int, default=3)
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        child(arguments.child[0] == "kept", Recipe.model_validate_json(arguments.child[1]))
+    n, training = parse_arguments(__doc__)
+    if training:
+        child(*training)
         return
 
     params = load_params(Workspace.current().params).model_copy(update={"profile": "laptop"})
@@ -70,10 +66,10 @@ def main() -> None:
         for model, size in TRAININGS
         for memory in ("defaults", "kept")
     }
-    results = rounds("benchmarks.allocator", arguments.n, trainings)
+    results = rounds("benchmarks.allocator", n, trainings)
 
     print(f"# The allocator\n\n`{__doc__.splitlines()[2]}`; {describe()}.")
-    print(f"n = {arguments.n} interleaved rounds, each a process; median (range).\n")
+    print(f"n = {n} interleaved rounds, each a process; median (range).\n")
     print("| training | memory | images/s | page faults an image | of the CPU time in the kernel, % |\n|---|---|---|---|---|")
     for (model, size, memory), rows in results.items():
         rates, faults, system = ([row[column] for row in rows] for column in range(3))

@@ -6,7 +6,6 @@ Recipes of `laptop`, at one size, with random weights and images of random bytes
 time by which its first epoch is longer than the others.
 """
 
-import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -15,7 +14,7 @@ from unittest.mock import patch
 
 from benchmarks.environment import describe, spread
 from benchmarks.ingredients import variant
-from benchmarks.trainings import random_images, rounds
+from benchmarks.trainings import parse_arguments, random_images, rounds
 from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.recipes import Recipe
@@ -62,12 +61,9 @@ def child(form: str, recipe: Recipe) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-n", type=int, default=3)
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        child(arguments.child[0], Recipe.model_validate_json(arguments.child[1]))
+    n, training = parse_arguments(__doc__)
+    if training:
+        child(*training)
         return
 
     params = load_params(Workspace.current().params).model_copy(update={"profile": "laptop"})
@@ -76,10 +72,10 @@ def main() -> None:
         for form in FORMS:
             own = {"image_size": size, "freeze_blocks": frozen, "cpu_devices": 2 if form == "two devices" else 1}
             trainings[model, size, frozen, form] = form, variant(params.recipe(model), CHANGES | own)
-    results = rounds("benchmarks.steps", arguments.n, trainings)
+    results = rounds("benchmarks.steps", n, trainings)
 
     print(f"# Steps\n\n`{__doc__.splitlines()[2]}`; {describe()}.")
-    print(f"n = {arguments.n} interleaved rounds, each a process; median (range). Ratios are of the same round. Each form has what those")
+    print(f"n = {n} interleaved rounds, each a process; median (range). Ratios are of the same round. Each form has what those")
     print("above it have.\n")
     print("| training | form | tracing, s | ratio | images/s after it | ratio |\n|---|---|---|---|---|---|")
     for (model, size, frozen, form), rows in results.items():

@@ -1,5 +1,6 @@
 """What benchmarks of short trainings share: each training a process of its own, in interleaved rounds."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -17,6 +18,18 @@ Key = TypeVar("Key", bound=tuple[Any, ...])
 def random_images(n: int) -> Images:
     """n images of random bytes: the time of a step does not depend on them."""
     return Images(np.arange(n), np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8), np.arange(n) % 100)
+
+
+def parse_arguments(description: str) -> tuple[int, tuple[str, Recipe] | None]:
+    """How many rounds, and in the process of one training its form and recipe."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("-n", type=int, default=3)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if not arguments.child:
+        return arguments.n, None
+    form, recipe = arguments.child
+    return arguments.n, (form, Recipe.model_validate_json(recipe))
 
 
 def rounds(module: str, n: int, trainings: Mapping[Key, tuple[str, Recipe]]) -> dict[Key, list[list[float]]]:

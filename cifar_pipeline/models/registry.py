@@ -62,8 +62,13 @@ def set_phase(model: keras.Model, phase: Phase) -> None:
             layer.height = layer.width = phase.size
     for layer in model._flatten_layers():
         if not isinstance(layer, keras.Model):
-            is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
-            layer.trainable = not (_block(layer.name) <= phase.freeze_blocks or (is_batch_norm and phase.freeze_batch_norm))
+            layer.trainable = trains(layer, phase)
+
+
+def trains(layer: keras.Layer, phase: Phase) -> bool:
+    """Whether a layer's weights, if it has some, change in `phase`."""
+    is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
+    return not (_block(layer.name) <= phase.freeze_blocks or (is_batch_norm and phase.freeze_batch_norm))
 
 
 def count_parameters(model: keras.Model) -> tuple[int, int]:

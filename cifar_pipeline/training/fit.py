@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import keras
 
 from cifar_pipeline.inputs.batches import Images, steps_per_epoch, training_batches
+from cifar_pipeline.models.cost import epoch_costs
 from cifar_pipeline.models.registry import build_classifier, count_parameters, set_phase
 from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.training.callbacks import AveragedStatistics, Keeper, Phases, state_variables
@@ -77,7 +78,8 @@ def train(
         if len(devices) == 1:  # for several, Keras does it
             _build_metrics(trainer)
         resumed = checkpoints.load([tuple(variable.shape) for variable in state_variables(trainer)])
-        progress = Progress(recipe, len(training), report, resumed.history if resumed else [])
+        work = epoch_costs(trainer, recipe)
+        progress = Progress(recipe, len(training), work, report, resumed.history if resumed else [])
         if not (resumed and resumed.finished):
             remembering = _remembering_callbacks(recipe)
             averages = keras.callbacks.SwapEMAWeights() if recipe.optimizer.ema else None

@@ -54,18 +54,22 @@ class Progress(keras.callbacks.Callback):
 
     Args:
         images: training images.
+        work: what each epoch costs in any unit; tells how long the rest takes.
         report: called with every finished epoch and the seconds that the rest will take.
         history: epochs that were trained before; the next ones are added to it.
     """
 
     def __init__(
-        self, recipe: Recipe, images: int, report: Callable[[EpochRecord, float], None], history: Sequence[EpochRecord] = ()
+        self,
+        recipe: Recipe,
+        images: int,
+        work: Sequence[float],
+        report: Callable[[EpochRecord, float], None],
+        history: Sequence[EpochRecord] = (),
     ) -> None:
         super().__init__()
         self.records = list(history)
-        self._recipe, self._images, self._report = recipe, images, report
-        # An epoch's time goes with its pixels.
-        self._work = [recipe.phase_at(epoch).size ** 2 for epoch in range(recipe.epochs)]
+        self._recipe, self._images, self._work, self._report = recipe, images, work, report
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._last_line = time.monotonic()

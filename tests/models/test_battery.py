@@ -7,6 +7,7 @@ import pytest
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.models.backbone import _scaled
+from cifar_pipeline.models.cost import epoch_costs
 from cifar_pipeline.models.efficientnet import _backbone
 from cifar_pipeline.models.registry import build_classifier, count_parameters, part_of, set_phase
 from cifar_pipeline.params import load_params, select_profile
@@ -153,6 +154,15 @@ def test_frozen_blocks_do_not_train(params_file):
     assert "logits/kernel" in paths
     set_phase(model, Phase(size=32))
     assert {weight.path for weight in model.trainable_weights} > paths
+
+
+def test_epochs_cost_as_their_pixels_and_what_trains(params_file):
+    steps = [{"size": 32}, {"size": 64}, {"size": 64, "freeze_blocks": 3}, {"size": 64, "freeze_batch_norm": True}]
+    progressive = [step | {"epochs": 1} for step in steps]
+    recipe = recipe_of(params_file, "efficientnetv2_b0", weights="none", image_size=64, progressive=progressive, epochs=5)
+    small, large, blocks, norms, last = epoch_costs(build_classifier(recipe, MEAN).trainer, recipe)
+    assert large == last == pytest.approx(4 * small, rel=0.1)
+    assert large / 3 < blocks < norms < large
 
 
 def test_parts_are_told_apart(params_file):

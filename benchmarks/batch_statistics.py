@@ -2,8 +2,8 @@
 
 CIFAR_WEIGHTS_EFFICIENTNET_B0=... python -m benchmarks.batch_statistics > benchmarks/results/batch_statistics.md
 
-`efficientnet_b0_final` of `laptop` at 64 pixels, on a part of the training images, measured on validation images. Each training is a process
-of its own.
+`efficientnet_b0_final` of `laptop` at 64 pixels, on a part of the training images, measured on validation images. Each training is a
+process of its own.
 """
 
 import json

@@ -61,7 +61,7 @@ def main() -> None:
     results = {key: figures for key, (figures,) in rounds("benchmarks.batch_statistics", 1, trainings).items()}
 
     *_, images, validated = (int(figure) for figure in next(iter(results.values())))
-    print(f"# Batch statistics\n\n`{__doc__.splitlines()[2]}`; {describe()}.")
+    print(f"# Batch statistics\n\n`{__doc__.splitlines()[2].partition(' >')[0]} -n {n}`; {describe()}.")
     print(f"{images:,} training images × {base.epochs} epochs, n = {validated:,} validation images; images/s of the last epoch. Seeds also")
     print("choose the training images.\n")
     print("| images normalised together | learning rate | seed | validation, % | training, % | images/s |\n|---|---|---|---|---|---|")

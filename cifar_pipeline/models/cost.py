@@ -13,9 +13,9 @@ def epoch_costs(model: keras.Model, recipe: Recipe) -> list[float]:
     """About what each epoch costs, in numbers that layers put out for one image.
 
     Each layer's count once for the way forward, once for the gradient of its inputs if it or a layer before it trains, and once
-    for that of its weights if they train. Most layers of an EfficientNet wait for memory, not for arithmetic: the three phases of
-    `efficientnet_b0_final` are 1, 1.52 and 2.33 so, and took 1, 1.45 and 2.26 (benchmarks/results/laptop.md). Small images cost
-    more than their share.
+    for that of its weights if they train. Most layers of an EfficientNet wait for memory, not for arithmetic: the phases of
+    `efficientnet_b0_final` are within a tenth of what they took (benchmarks/results/laptop.md). EfficientNetV2-B0's smallest images
+    took more than their share.
 
     Args:
         model: a classifier's, of which nothing is frozen yet.

@@ -165,6 +165,14 @@ def test_epochs_cost_as_their_pixels_and_what_trains(params_file):
     assert large / 3 < blocks < norms < large
 
 
+def test_epochs_cost_what_they_took(params_file):
+    """Ratios of the images/s in benchmarks/results/laptop.md, the best of each image size."""
+    recipe = recipe_of(params_file, "efficientnet_b0_final", "laptop", weights="none")
+    costs = epoch_costs(build_classifier(recipe, MEAN).trainer, recipe)
+    assert [recipe.phase_at(epoch).size for epoch in (0, 3, 6)] == [64, 96, 128]
+    assert [costs[epoch] / costs[0] for epoch in (3, 6)] == pytest.approx([165 / 114, 165 / 73], rel=0.1)
+
+
 def test_parts_are_told_apart(params_file):
     recipe = recipe_of(params_file, "efficientnet_b0", weights="none", image_size=32)
     parts = {weight.path: part_of(weight.path) for weight in build_classifier(recipe, MEAN).model.trainable_weights}

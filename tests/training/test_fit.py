@@ -92,6 +92,14 @@ def test_a_resumed_training_ends_with_the_same_weights(splits, tmp_path, changes
     assert [record.seconds for record in resumed.history] == sorted(record.seconds for record in resumed.history)
 
 
+def test_the_time_left_counts_the_pixels_of_the_epochs_to_come(splits, tmp_path):
+    left = {}
+    changes = {"image_size": 32, "progressive": [{"size": 16, "epochs": 1}], "augmentation": {}}
+    fitted(splits, tmp_path, lambda record, seconds: left.setdefault(record.epoch, seconds / record.seconds), **changes)
+    assert 3 < left[1] < 4
+    assert left[2] == 0
+
+
 @pytest.mark.slow
 def test_a_training_killed_at_any_moment_ends_with_the_same_weights(prepared, splits, tmp_path):
     """SIGKILL, wherever it hits, and again."""

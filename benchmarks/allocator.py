@@ -50,8 +50,14 @@ def child(memory: str, recipe: Recipe) -> None:
         train(recipe, random_images(IMAGES), None, Checkpoints(Path(folder), "benchmark"), report)
     (start, before), (end, after) = usage[0], usage[-1]
     trained = IMAGES * (len(usage) - 1)
-    system = (after.ru_stime - before.ru_stime) / (after.ru_stime - before.ru_stime + after.ru_utime - before.ru_utime)
-    print(json.dumps([trained / (end - start), (after.ru_minflt - before.ru_minflt) / trained, 100 * system]))
+    system = (after.ru_stime - before.ru_stime) / (
+        after.ru_stime - before.ru_stime + after.ru_utime - before.ru_utime
+    )
+    print(
+        json.dumps(
+            [trained / (end - start), (after.ru_minflt - before.ru_minflt) / trained, 100 * system]
+        )
+    )
 
 
 def main() -> None:
@@ -62,7 +68,10 @@ def main() -> None:
 
     params = load_params(Workspace.current().params).model_copy(update={"profile": "laptop"})
     trainings = {
-        (model, size, memory): (memory, variant(params.recipe(model), CHANGES | {"image_size": size}))
+        (model, size, memory): (
+            memory,
+            variant(params.recipe(model), CHANGES | {"image_size": size}),
+        )
         for model, size in TRAININGS
         for memory in ("defaults", "kept")
     }
@@ -70,13 +79,19 @@ def main() -> None:
 
     print(f"# The allocator\n\n`{__doc__.splitlines()[2]}`; {describe()}.")
     print(f"n = {n} interleaved rounds, each a process; median (range).\n")
-    print("| training | memory | images/s | page faults an image | of the CPU time in the kernel, % |\n|---|---|---|---|---|")
+    print(
+        "| training | memory | images/s | page faults an image | of the CPU time in the kernel, % |\n|---|---|---|---|---|"
+    )
     for (model, size, memory), rows in results.items():
         rates, faults, system = ([row[column] for row in rows] for column in range(3))
-        print(f"| `{model}` at {size} | {memory} | {spread(rates)} | {spread(faults)} | {spread(system)} |")
+        print(
+            f"| `{model}` at {size} | {memory} | {spread(rates)} | {spread(faults)} | {spread(system)} |"
+        )
     for model, size in TRAININGS:
         pairs = zip(results[model, size, "kept"], results[model, size, "defaults"], strict=True)
-        print(f"\n`{model}` at {size}: {spread([kept[0] / defaults[0] for kept, defaults in pairs])} times the images/s of the defaults.")
+        print(
+            f"\n`{model}` at {size}: {spread([kept[0] / defaults[0] for kept, defaults in pairs])} times the images/s of the defaults."
+        )
 
 
 if __name__ == "__main__":

@@ -32,9 +32,21 @@ CHANGES = {
     "schedule": {"restarts": []},
 }
 FORMS: dict[str, dict[str, Any]] = {
-    "64 on one device": {"batch_size": 64, "optimizer": {"learning_rate": 1.5e-3}, "cpu_devices": 1},
-    "32 on each of two": {"batch_size": 64, "optimizer": {"learning_rate": 1.5e-3}, "cpu_devices": 2},
-    "64 on each of two": {"batch_size": 128, "optimizer": {"learning_rate": 2.1e-3}, "cpu_devices": 2},
+    "64 on one device": {
+        "batch_size": 64,
+        "optimizer": {"learning_rate": 1.5e-3},
+        "cpu_devices": 1,
+    },
+    "32 on each of two": {
+        "batch_size": 64,
+        "optimizer": {"learning_rate": 1.5e-3},
+        "cpu_devices": 2,
+    },
+    "64 on each of two": {
+        "batch_size": 128,
+        "optimizer": {"learning_rate": 2.1e-3},
+        "cpu_devices": 2,
+    },
 }
 
 
@@ -42,11 +54,19 @@ def child(recipe: Recipe) -> None:
     """Train, and print the accuracies on validation and training images, the images/s of the last epoch, and how many images they are."""
     keep_freed_memory()
     home = Workspace.current()
-    training = load_images(home.table, home.splits, "train", per_class=recipe.train_per_class, seed=recipe.seed)
+    training = load_images(
+        home.table, home.splits, "train", per_class=recipe.train_per_class, seed=recipe.seed
+    )
     validation = load_images(home.table, home.splits, "validation")
     with tempfile.TemporaryDirectory() as folder:
-        last = train(recipe, training, validation, Checkpoints(Path(folder), "benchmark")).history[-1]
-    print(json.dumps([last.val_accuracy, last.accuracy, last.images_per_s, len(training), len(validation)]))
+        last = train(recipe, training, validation, Checkpoints(Path(folder), "benchmark")).history[
+            -1
+        ]
+    print(
+        json.dumps(
+            [last.val_accuracy, last.accuracy, last.images_per_s, len(training), len(validation)]
+        )
+    )
 
 
 def main() -> None:
@@ -57,17 +77,32 @@ def main() -> None:
     params = load_params(Workspace.current().params).model_copy(update={"profile": "laptop"})
     base = variant(params.recipe("efficientnet_b0_final"), CHANGES)
     seeds = range(base.seed, base.seed + n)
-    trainings = {(form, seed): (form, variant(base, FORMS[form] | {"seed": seed})) for seed in seeds for form in FORMS}
-    results = {key: figures for key, (figures,) in rounds("benchmarks.batch_statistics", 1, trainings).items()}
+    trainings = {
+        (form, seed): (form, variant(base, FORMS[form] | {"seed": seed}))
+        for seed in seeds
+        for form in FORMS
+    }
+    results = {
+        key: figures
+        for key, (figures,) in rounds("benchmarks.batch_statistics", 1, trainings).items()
+    }
 
     *_, images, validated = (int(figure) for figure in next(iter(results.values())))
-    print(f"# Batch statistics\n\n`{__doc__.splitlines()[2].partition(' >')[0]} -n {n}`; {describe()}.")
-    print(f"{images:,} training images × {base.epochs} epochs, n = {validated:,} validation images; images/s of the last epoch. Seeds also")
+    print(
+        f"# Batch statistics\n\n`{__doc__.splitlines()[2].partition(' >')[0]} -n {n}`; {describe()}."
+    )
+    print(
+        f"{images:,} training images × {base.epochs} epochs, n = {validated:,} validation images; images/s of the last epoch. Seeds also"
+    )
     print("choose the training images.\n")
-    print("| images normalised together | learning rate | seed | validation, % | training, % | images/s |\n|---|---|---|---|---|---|")
+    print(
+        "| images normalised together | learning rate | seed | validation, % | training, % | images/s |\n|---|---|---|---|---|---|"
+    )
     for (form, seed), (validation, training_accuracy, speed, *_) in results.items():
         rate = FORMS[form]["optimizer"]["learning_rate"]
-        print(f"| {form} | {rate} | {seed} | {100 * validation:.1f} | {100 * training_accuracy:.1f} | {speed:.0f} |")
+        print(
+            f"| {form} | {rate} | {seed} | {100 * validation:.1f} | {100 * training_accuracy:.1f} | {speed:.0f} |"
+        )
 
 
 if __name__ == "__main__":

@@ -33,17 +33,24 @@ def main() -> None:
     print(
         f"{len(test_rows):,} test images against all {table.num_rows:,}: {spread(seconds)} s, n = {arguments.n}; peak {gigabytes:.2f} GB.\n"
     )
-    print("| similarity | like a training image (ciFAIR: 891) | like an earlier test image (ciFAIR: 104) |\n|---|---|---|")
+    print(
+        "| similarity | like a training image (ciFAIR: 891) | like an earlier test image (ciFAIR: 104) |\n|---|---|---|"
+    )
     for least in (SIMILAR, 0.7, 0.8, 0.9):
         counts = [
-            pairs[(pairs["similarity"] >= least) & (pairs["other_split"] == split)]["row_id"].nunique() for split in ("train", "test")
+            pairs[(pairs["similarity"] >= least) & (pairs["other_split"] == split)][
+                "row_id"
+            ].nunique()
+            for split in ("train", "test")
         ]
         print(f"| {least} or more | {counts[0]} | {counts[1]} |")
     other_label = (labels[pairs["row_id"]] != labels[pairs["other_row_id"]]).sum()
     print(
         f"\n{len(pairs):,} pairs, {int(pairs['identical'].sum())} identical, {int(pairs['mirrored'].sum())} mirrored, {other_label} under"
     )
-    print(f"different labels. {int(unique_test_rows(found, test_rows).sum()):,} test images have no like in training or before them.")
+    print(
+        f"different labels. {int(unique_test_rows(found, test_rows).sum()):,} test images have no like in training or before them."
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without CutMix": {"mixing": None},
     "no augmentation": {
         "mixing": None,
-        "augmentation": {"zoom": 0.0, "color": 0.0, "horizontal_flip": 0.0, "shift_x": 0.0, "shift_y": 0.0},
+        "augmentation": {
+            "zoom": 0.0,
+            "color": 0.0,
+            "horizontal_flip": 0.0,
+            "shift_x": 0.0,
+            "shift_y": 0.0,
+        },
     },
     "constant learning rate": {"schedule": Schedule(name="constant")},
     "BatchNorm trained": {"freeze_batch_norm": False},
@@ -49,39 +55,66 @@ def variant(base: Recipe, changes: dict[str, Any]) -> Recipe:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder for finished rows and checkpoints")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="folder for finished rows and checkpoints"
+    )
     parser.add_argument("--per-class", type=int, default=50)
     arguments = parser.parse_args()
     home = Workspace.current()
-    laptop = load_params(home.params).model_copy(update={"profile": "laptop"}).recipe("efficientnetv2_b0")
+    laptop = (
+        load_params(home.params)
+        .model_copy(update={"profile": "laptop"})
+        .recipe("efficientnetv2_b0")
+    )
     steps = [{"size": 64, "epochs": 2}, {"size": 96, "epochs": 1}]
     changes = {"progressive": steps, "train_per_class": arguments.per_class, "epochs": 4}
     base = Recipe.model_validate(laptop.model_dump() | changes)
     recipes = {name: variant(base, changes) for name, changes in VARIANTS.items()}
-    training = load_images(home.table, home.splits, "train", per_class=arguments.per_class, seed=base.seed)
-    validation = load_images(home.table, home.splits, "validation", per_class=base.validation_per_class, seed=base.seed)
+    training = load_images(
+        home.table, home.splits, "train", per_class=arguments.per_class, seed=base.seed
+    )
+    validation = load_images(
+        home.table, home.splits, "validation", per_class=base.validation_per_class, seed=base.seed
+    )
     rows = []
     inputs = [dvc_md5(home.table), dvc_md5(home.splits)]
     for name, recipe in recipes.items():
-        identity = hashlib.sha256(json.dumps([recipe.model_dump(mode="json"), inputs]).encode()).hexdigest()
+        identity = hashlib.sha256(
+            json.dumps([recipe.model_dump(mode="json"), inputs]).encode()
+        ).hexdigest()
         done = arguments.work / f"{identity}.json"
         if not done.is_file():
             checkpoints = Checkpoints(arguments.work / identity, identity)
             history = train(recipe, training, validation, checkpoints).history
             last = history[-1]
-            write_json(done, {"accuracy": last.val_accuracy, "train": last.accuracy, "minutes": last.seconds / 60})
+            write_json(
+                done,
+                {
+                    "accuracy": last.val_accuracy,
+                    "train": last.accuracy,
+                    "minutes": last.seconds / 60,
+                },
+            )
             checkpoints.remove()
         rows.append((name, json.loads(done.read_text())))
     n = len(validation)
     best = rows[0][1]["accuracy"]
-    print(f"# What each ingredient brings\n\n`python -m benchmarks.ingredients --per-class {arguments.per_class}`; {describe()}.")
+    print(
+        f"# What each ingredient brings\n\n`python -m benchmarks.ingredients --per-class {arguments.per_class}`; {describe()}."
+    )
     print(
         f"EfficientNetV2-B0, {len(training):,} training images × {base.epochs} epochs, last epoch, n = {n:,} validation images, one seed:"
     )
-    print(f"a difference below {196 * (2 * best * (1 - best) / n) ** 0.5:.1f} points is within the noise of the images alone.\n")
-    print("| recipe | validation accuracy | against all | training accuracy, as augmented | minutes |\n|---|---|---|---|---|")
+    print(
+        f"a difference below {196 * (2 * best * (1 - best) / n) ** 0.5:.1f} points is within the noise of the images alone.\n"
+    )
+    print(
+        "| recipe | validation accuracy | against all | training accuracy, as augmented | minutes |\n|---|---|---|---|---|"
+    )
     for name, row in rows:
-        print(f"| {name} | {row['accuracy']:.1%} | {100 * (row['accuracy'] - best):+.1f} | {row['train']:.1%} | {row['minutes']:.1f} |")
+        print(
+            f"| {name} | {row['accuracy']:.1%} | {100 * (row['accuracy'] - best):+.1f} | {row['train']:.1%} | {row['minutes']:.1f} |"
+        )
 
 
 if __name__ == "__main__":

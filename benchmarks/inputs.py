@@ -36,14 +36,24 @@ class PaperGenerator(keras.utils.PyDataset):
     def __init__(self, images: Images, batch_size: int) -> None:
         super().__init__()
         self._images, self._batch = images, batch_size
-        self._augment = A.Compose([A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5), A.GridDistortion(p=0.2), A.ElasticTransform(p=0.2)])
+        self._augment = A.Compose(
+            [
+                A.HorizontalFlip(p=0.5),
+                A.VerticalFlip(p=0.5),
+                A.GridDistortion(p=0.2),
+                A.ElasticTransform(p=0.2),
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self._images) // self._batch
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         rows = slice(index * self._batch, (index + 1) * self._batch)
-        resized = [cv2.resize(image, (224, 224), interpolation=cv2.INTER_CUBIC) for image in self._images.pixels[rows]]
+        resized = [
+            cv2.resize(image, (224, 224), interpolation=cv2.INTER_CUBIC)
+            for image in self._images.pixels[rows]
+        ]
         batch = np.stack([self._augment(image=image)["image"] for image in resized])
         return batch, np.eye(100, dtype=np.float32)[self._images.label[rows]]
 
@@ -70,10 +80,16 @@ def tf_data(images: Images, recipe: Recipe) -> Iterable[Any]:
     augmenter, labels = Augmenter(recipe.augmentation), images.one_hot()
 
     def prepare(rows: Any) -> Any:
-        batch = tf.numpy_function(lambda r: augmenter(images.pixels[r], int(r[0])), [rows], tf.uint8)
+        batch = tf.numpy_function(
+            lambda r: augmenter(images.pixels[r], int(r[0])), [rows], tf.uint8
+        )
         return batch, tf.gather(labels, rows)
 
-    rows = tf.data.Dataset.range(len(images)).shuffle(len(images), seed=0).batch(recipe.batch_size, drop_remainder=True)
+    rows = (
+        tf.data.Dataset.range(len(images))
+        .shuffle(len(images), seed=0)
+        .batch(recipe.batch_size, drop_remainder=True)
+    )
     return rows.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(8)
 
 
@@ -117,7 +133,9 @@ def fit_rates(recipe: Recipe, images: Images, steps: int) -> tuple[float, float]
 
     def rate(data: Any) -> float:
         clock = Clock()
-        model.fit(data, steps_per_epoch=steps + 2, epochs=1, verbose=0, shuffle=False, callbacks=[clock])
+        model.fit(
+            data, steps_per_epoch=steps + 2, epochs=1, verbose=0, shuffle=False, callbacks=[clock]
+        )
         return steps * recipe.batch_size / clock.seconds
 
     rate(kept)  # traces
@@ -141,13 +159,19 @@ def main() -> None:
     arguments = parser.parse_args()
 
     rng = np.random.default_rng(0)
-    images = Images(np.arange(20_000), rng.integers(0, 256, (20_000, 32, 32, 3), np.uint8), np.arange(20_000) % 100)
+    images = Images(
+        np.arange(20_000),
+        rng.integers(0, 256, (20_000, 32, 32, 3), np.uint8),
+        np.arange(20_000) % 100,
+    )
     params = load_params(Workspace.current().params).model_copy(update={"profile": "laptop"})
     laptop = params.recipe("efficientnetv2_b0")
     native = laptop.model_copy(update={"augmentation": PAPER, "mixing": None})
     unmixed = laptop.model_copy(update={"mixing": None})
     makers: dict[str, Callable[[], Iterable[Any]]] = {
-        "the paper's generator: resize to 224, then augment": lambda: endless(PaperGenerator(images, 8)),
+        "the paper's generator: resize to 224, then augment": lambda: endless(
+            PaperGenerator(images, 8)
+        ),
         "the paper's transforms at 32 pixels, Grain": lambda: training_batches(images, native),
         "`laptop`, EfficientNetV2-B0, Grain": lambda: training_batches(images, laptop),
         "the same without CutMix, Grain": lambda: training_batches(images, unmixed),
@@ -160,9 +184,13 @@ def main() -> None:
             rates[name].append(per_cpu_second(make(), arguments.seconds))
     paper = rates[next(iter(makers))]
 
-    print(f"# Inputs\n\n`python -m benchmarks.inputs -n {arguments.n}`; {describe()}. n = {arguments.n} interleaved rounds of")
+    print(
+        f"# Inputs\n\n`python -m benchmarks.inputs -n {arguments.n}`; {describe()}. n = {arguments.n} interleaved rounds of"
+    )
     print(f"{arguments.seconds:g} s; median (range).\n")
-    print("| batches from | images per second of one core | times the paper's, same round |\n|---|---|---|")
+    print(
+        "| batches from | images per second of one core | times the paper's, same round |\n|---|---|---|"
+    )
     for name, values in rates.items():
         ratios = [value / base for value, base in zip(values, paper, strict=True)]
         print(f"| {name} | {spread(values)} | {spread(ratios)} |")
@@ -170,20 +198,31 @@ def main() -> None:
     for _ in range(arguments.n):
         batches = training_batches(images, laptop, workers=2)
         with_workers.append(per_second(batches, arguments.seconds))
-    print(f"\nThe `laptop` recipe's batches from 2 worker processes, drained here: {spread(with_workers)} images per second of the clock.")
+    print(
+        f"\nThe `laptop` recipe's batches from 2 worker processes, drained here: {spread(with_workers)} images per second of the clock."
+    )
     needed = 5000 / sorted(rates["`laptop`, EfficientNetV2-B0, Grain"])[arguments.n // 2]
-    print(f"\n5,000 images/s of the `laptop` recipe take {needed:.2f} cores: {int(needed) + 1} worker processes.\n")
+    print(
+        f"\n5,000 images/s of the `laptop` recipe take {needed:.2f} cores: {int(needed) + 1} worker processes.\n"
+    )
 
-    print("| `fit` | on the pipeline's batches | on one batch in memory | share |\n|---|---|---|---|")
+    print(
+        "| `fit` | on the pipeline's batches | on one batch in memory | share |\n|---|---|---|---|"
+    )
     quick = params.model_copy(update={"profile": "quick"})
     cases = {
         "`cnn9` at 32 pixels": params.recipe("cnn9"),
-        "`efficientnet_b0` at 64 pixels": quick.recipe("efficientnet_b0").model_copy(update={"weights": "none"}),
+        "`efficientnet_b0` at 64 pixels": quick.recipe("efficientnet_b0").model_copy(
+            update={"weights": "none"}
+        ),
     }
     for name, recipe in cases.items():
         pairs = list(islice((fit_rates(recipe, images, 12) for _ in iter(int, 1)), arguments.n))
         ours, kept = zip(*pairs, strict=True)
-        print(f"| {name} | {spread(list(ours))} | {spread(list(kept))} | {spread([a / b for a, b in pairs])} |", flush=True)
+        print(
+            f"| {name} | {spread(list(ours))} | {spread(list(kept))} | {spread([a / b for a, b in pairs])} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

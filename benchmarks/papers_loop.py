@@ -31,10 +31,19 @@ CLAIMED = "15 epochs to 82.30 % of validation in 6.52 h on a K80"
 
 def paper_model() -> keras.Model:
     """EfficientNet-B0 at 224, every layer trainable, as published; weights aside."""
-    base = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(224, 224, 3))
+    base = keras.applications.EfficientNetB0(
+        include_top=False, weights=None, input_shape=(224, 224, 3)
+    )
     x = keras.layers.GlobalAveragePooling2D()(base.output)
-    model = keras.Model(base.input, keras.layers.Dense(100, activation="softmax")(keras.layers.Dropout(0.5)(x)))
-    model.compile(keras.optimizers.Adam(1e-4), "categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+    model = keras.Model(
+        base.input, keras.layers.Dense(100, activation="softmax")(keras.layers.Dropout(0.5)(x))
+    )
+    model.compile(
+        keras.optimizers.Adam(1e-4),
+        "categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
     return model
 
 
@@ -42,7 +51,9 @@ def pipeline_model(recipe: Recipe) -> keras.Model:
     model = build_classifier(recipe, (0.5, 0.5, 0.5)).trainer
     model.compile(
         optimizer=build_optimizer(recipe.optimizer, recipe.schedule, 1000, recipe.epochs),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+        loss=keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=recipe.label_smoothing
+        ),
         metrics=["accuracy"],
         jit_compile=False,
     )
@@ -62,31 +73,54 @@ class Loop:
 def rate(loop: Loop, steps: int) -> float:
     """Images/s of `fit`, the making of batches included."""
     clock = Clock()
-    loop.model.fit(loop.batches(), steps_per_epoch=steps + 2, epochs=1, verbose=0, shuffle=False, callbacks=[clock])
+    loop.model.fit(
+        loop.batches(),
+        steps_per_epoch=steps + 2,
+        epochs=1,
+        verbose=0,
+        shuffle=False,
+        callbacks=[clock],
+    )
     return steps * loop.batch_size / clock.seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=3)
-    parser.add_argument("--history", type=Path, required=True, help="of a `laptop` training of efficientnetv2_b0")
+    parser.add_argument(
+        "--history", type=Path, required=True, help="of a `laptop` training of efficientnetv2_b0"
+    )
     arguments = parser.parse_args()
 
     rng = np.random.default_rng(0)
-    images = Images(np.arange(5000), rng.integers(0, 256, (5000, 32, 32, 3), np.uint8), np.arange(5000) % 100)
+    images = Images(
+        np.arange(5000), rng.integers(0, 256, (5000, 32, 32, 3), np.uint8), np.arange(5000) % 100
+    )
     params = load_params(Workspace.current().params)
-    seed = params.model_copy(update={"profile": "seed"}).recipe("efficientnet_b0").model_copy(update={"weights": "none"})
-    laptop = params.model_copy(update={"profile": "laptop"}).recipe("efficientnetv2_b0").model_copy(update={"weights": "none"})
+    seed = (
+        params.model_copy(update={"profile": "seed"})
+        .recipe("efficientnet_b0")
+        .model_copy(update={"weights": "none"})
+    )
+    laptop = (
+        params.model_copy(update={"profile": "laptop"})
+        .recipe("efficientnetv2_b0")
+        .model_copy(update={"weights": "none"})
+    )
     phases = {laptop.phase_at(epoch).size: laptop.phase_at(epoch) for epoch in range(laptop.epochs)}
 
     loops: dict[str, Loop] = {
         "K2 as written": Loop(paper_model(), lambda: PaperGenerator(images, 8), 8, 20),
-        "`seed`, efficientnet_b0": Loop(pipeline_model(seed), lambda: training_batches(images, seed), 8, 20),
+        "`seed`, efficientnet_b0": Loop(
+            pipeline_model(seed), lambda: training_batches(images, seed), 8, 20
+        ),
     }
     for size, phase in phases.items():
         model = pipeline_model(laptop)
         set_phase(model, phase)
-        loops[f"`laptop`, efficientnetv2_b0 at {size}"] = Loop(model, lambda: training_batches(images, laptop), laptop.batch_size, 12)
+        loops[f"`laptop`, efficientnetv2_b0 at {size}"] = Loop(
+            model, lambda: training_batches(images, laptop), laptop.batch_size, 12
+        )
     for loop in loops.values():
         rate(loop, steps=1)  # traces
     rates: dict[str, list[float]] = {name: [] for name in loops}
@@ -95,11 +129,15 @@ def main() -> None:
             rates[name].append(rate(loop, loop.steps))
 
     print(f"# The paper's loop beside ours\n\n`{__doc__.splitlines()[2]}`; {describe()}.")
-    print(f"n = {arguments.n} interleaved rounds; median (range).\n\n| loop | images/s |\n|---|---|")
+    print(
+        f"n = {arguments.n} interleaved rounds; median (range).\n\n| loop | images/s |\n|---|---|"
+    )
     for name, values in rates.items():
         print(f"| {name} | {spread(values)} |")
     hours = {}
-    print(f"\nTheir {PAPER_EPOCHS} epochs ({CLAIMED}) would take on this machine, **extrapolated** from images/s:")
+    print(
+        f"\nTheir {PAPER_EPOCHS} epochs ({CLAIMED}) would take on this machine, **extrapolated** from images/s:"
+    )
     for name in list(loops)[:2]:
         hours[name] = PAPER_EPOCHS * TRAIN_IMAGES / sorted(rates[name])[arguments.n // 2] / 3600
         print(f"{name} {hours[name]:.1f} h; ", end="")
@@ -110,8 +148,12 @@ def main() -> None:
     if reached:
         ours = float(reached[0]["seconds"]) / 3600
         first, whole = reached[0], float(rows[-1]["seconds"])
-        print(f"`laptop` passed 80 % of validation after epoch {first['epoch']}, **measured**: {ours:.2f} h; its whole training took")
-        print(f"{whole / 3600:.2f} h, {hours['K2 as written'] * 3600 / whole:.0f} times less than theirs.")
+        print(
+            f"`laptop` passed 80 % of validation after epoch {first['epoch']}, **measured**: {ours:.2f} h; its whole training took"
+        )
+        print(
+            f"{whole / 3600:.2f} h, {hours['K2 as written'] * 3600 / whole:.0f} times less than theirs."
+        )
     else:
         print("`laptop` did not reach 80 % of validation.")
 

@@ -40,7 +40,10 @@ def epoch_row(epoch: dict[str, Any]) -> str:
 
 
 def ensemble_row(ensemble: dict[str, Any]) -> str:
-    top1, low, high, gain, least, most = (100 * ensemble[key] for key in ("top1", "top1_low", "top1_high", "difference", "low", "high"))
+    top1, low, high, gain, least, most = (
+        100 * ensemble[key]
+        for key in ("top1", "top1_low", "top1_high", "difference", "low", "high")
+    )
     cells = (
         f"`{ensemble['ensemble']}`",
         ensemble["members"] + ("; with mirror images" if ensemble["mirrored"] else ""),
@@ -54,29 +57,54 @@ def ensemble_row(ensemble: dict[str, Any]) -> str:
 def main() -> None:
     home = Workspace.current()
     params = load_params(home.params)
-    reports = {name: json.loads((home.report(name) / "metrics.json").read_text()) for name in params.models}
-    origins = {name: json.loads((home.model(name) / "provenance.json").read_text()) for name in params.models}
+    reports = {
+        name: json.loads((home.report(name) / "metrics.json").read_text()) for name in params.models
+    }
+    origins = {
+        name: json.loads((home.model(name) / "provenance.json").read_text())
+        for name in params.models
+    }
     models = " ".join(f"--model {name}" for name in params.models)
-    print(f"# The profile `{params.profile}`\n\n`cifar run --profile {params.profile} {models}`, with `CIFAR_ARCHIVE`,")
-    print("`CIFAR_ARCHIVE_SHA256` and `CIFAR_WEIGHTS_...` set; printed by `python -m benchmarks.profile`. One training a model.\n")
-    print("| model | started from | top-1, % (95 % interval) | top-5 | superclass | without duplicates | ECE, scaled | training, min |")
+    print(
+        f"# The profile `{params.profile}`\n\n`cifar run --profile {params.profile} {models}`, with `CIFAR_ARCHIVE`,"
+    )
+    print(
+        "`CIFAR_ARCHIVE_SHA256` and `CIFAR_WEIGHTS_...` set; printed by `python -m benchmarks.profile`. One training a model.\n"
+    )
+    print(
+        "| model | started from | top-1, % (95 % interval) | top-5 | superclass | without duplicates | ECE, scaled | training, min |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for name, metrics in reports.items():
         print(accuracy_row(name, metrics, origins[name]))
     ensembles = pd.read_csv(home.leaderboard / ENSEMBLES)
     if len(ensembles):
-        print("\n| ensemble | of | passes | top-1, % (95 % interval) | against its best member, points |\n|---|---|---|---|---|")
+        print(
+            "\n| ensemble | of | passes | top-1, % (95 % interval) | against its best member, points |\n|---|---|---|---|---|"
+        )
         for ensemble in ensembles.to_dict("records"):
             print(ensemble_row(ensemble))
     for name, origin in origins.items():
-        versions = ", ".join(f"{library} {version}" for library, version in origin["versions"].items())
+        versions = ", ".join(
+            f"{library} {version}" for library, version in origin["versions"].items()
+        )
         print(f"\n## `{name}`\n")
-        print(f"{origin['train_images']:,} training images, n = {reports[name]['n']:,} test images, seed {origin['recipe']['seed']};")
+        print(
+            f"{origin['train_images']:,} training images, n = {reports[name]['n']:,} test images, seed {origin['recipe']['seed']};"
+        )
         print(f"{origin['hardware']}; {versions}; code {origin['code_revision']}.")
         held_out = origin["validation_images"]
-        validated = f"Validation: n = {held_out:,}." if held_out else "Fit on the validation images too, so none are left to validate on."
-        print(f"{validated} Training accuracy is of augmented images, mixed where the recipe mixes.\n")
-        print("| epoch | pixels | images/s | training, % | validation, % | minutes |\n|---|---|---|---|---|---|")
+        validated = (
+            f"Validation: n = {held_out:,}."
+            if held_out
+            else "Fit on the validation images too, so none are left to validate on."
+        )
+        print(
+            f"{validated} Training accuracy is of augmented images, mixed where the recipe mixes.\n"
+        )
+        print(
+            "| epoch | pixels | images/s | training, % | validation, % | minutes |\n|---|---|---|---|---|---|"
+        )
         for epoch in pd.read_csv(home.model(name) / "history.csv").to_dict("records"):
             print(epoch_row(epoch))
 

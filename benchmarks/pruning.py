@@ -65,15 +65,21 @@ def searched(data: Data, stage: Draws, *, prune: bool, work: Path) -> optuna.Stu
     """The search, run or gone on with in `work`."""
     home = Workspace.current()
     recipe = load_params(home.params).model_copy(update={"profile": "seed"}).recipe(RECIPE)
-    search = Search.model_validate({"space": SPACE, "draws": stage, "prune": prune, "seed": recipe.seed})
+    search = Search.model_validate(
+        {"space": SPACE, "draws": stage, "prune": prune, "seed": recipe.seed}
+    )
     origin = [dvc_md5(home.table), dvc_md5(home.splits), len(data.training)]
-    return SearchRun(recipe, search, data, origin=origin, folder=work, report=lambda study, trial: None).run()[DRAWS]
+    return SearchRun(
+        recipe, search, data, origin=origin, folder=work, report=lambda study, trial: None
+    ).run()[DRAWS]
 
 
 def cost(study: optuna.Study) -> tuple[int, float]:
     """Epochs and minutes trained."""
     trials = study.get_trials(deepcopy=False)
-    return sum(map(epochs_of, trials)), sum(trial.user_attrs.get(SECONDS, 0.0) for trial in trials) / 60
+    return sum(map(epochs_of, trials)), sum(
+        trial.user_attrs.get(SECONDS, 0.0) for trial in trials
+    ) / 60
 
 
 def main() -> None:
@@ -94,31 +100,56 @@ def main() -> None:
     epochs, minutes = cost(studies["whole"])
     pruned = studies["successive halving"]
     if replay(whole, halving(stage.epochs)) != (cost(pruned)[0], pruned.best_value):
-        raise SystemExit("the pruned search did something else than the pruner does on the curves of the whole one; do not replay it")
+        raise SystemExit(
+            "the pruned search did something else than the pruner does on the curves of the whole one; do not replay it"
+        )
 
-    print(f"# Pruning a search\n\n`python -m benchmarks.pruning --per-class {arguments.per_class} --trials {stage.trials}`; {describe()}.")
-    print(f"{stage.trials} draws around C1 to C4 (`{RECIPE}`), {stage.folds} folds of {len(training):,} training images, at most")
-    print(f"{stage.epochs} epochs. Accuracies are means over the folds; of many the best is too high.\n")
-    print("| search | trials to the end | epochs trained | minutes | winner | its accuracy |\n|---|---|---|---|---|---|")
+    print(
+        f"# Pruning a search\n\n`python -m benchmarks.pruning --per-class {arguments.per_class} --trials {stage.trials}`; {describe()}."
+    )
+    print(
+        f"{stage.trials} draws around C1 to C4 (`{RECIPE}`), {stage.folds} folds of {len(training):,} training images, at most"
+    )
+    print(
+        f"{stage.epochs} epochs. Accuracies are means over the folds; of many the best is too high.\n"
+    )
+    print(
+        "| search | trials to the end | epochs trained | minutes | winner | its accuracy |\n|---|---|---|---|---|---|"
+    )
     for name, study in studies.items():
         spent, best = cost(study), ranked(study)[0]
         share = f"{spent[0]} ({spent[0] / epochs:.0%}) | {spent[1]:.1f} ({spent[1] / minutes:.0%})"
-        print(f"| {name} | {len(ranked(study))} | {share} | trial {best.number} | {best.value:.2%} |")
+        print(
+            f"| {name} | {len(ranked(study))} | {share} | trial {best.number} | {best.value:.2%} |"
+        )
 
     rng = np.random.default_rng(0)
     orders = [[whole[index] for index in rng.permutation(len(whole))] for _ in range(ORDERS)]
     best_value = studies["whole"].best_value
     print(f"\n## In {ORDERS:,} orders of these trials, which say nothing of other trials\n")
-    print("Each way of halving, and whole trials for as many epochs as it took; medians with 5 % to 95 %.\n")
-    print("| first decision after | share of the epochs, % | points lost | best trial found | points lost by whole trials | best found |")
+    print(
+        "Each way of halving, and whole trials for as many epochs as it took; medians with 5 % to 95 %.\n"
+    )
+    print(
+        "| first decision after | share of the epochs, % | points lost | best trial found | points lost by whole trials | best found |"
+    )
     print("|---|---|---|---|---|---|")
     for first in (1, 2, 4):
         pruner = SuccessiveHalvingPruner(min_resource=first, reduction_factor=2)
         halved = np.array([replay(order, pruner) for order in orders])
-        blind = np.array([spend(order, int(spent)) for order, spent in zip(orders, halved[:, 0], strict=True)])
+        blind = np.array(
+            [spend(order, int(spent)) for order, spent in zip(orders, halved[:, 0], strict=True)]
+        )
         lost = [spread(100 * (best_value - reached)) for reached in (halved[:, 1], blind)]
         found = [f"{np.mean(reached == best_value):.0%}" for reached in (halved[:, 1], blind)]
-        cells = [f"{first} of {stage.epochs} epochs", spread(100 * halved[:, 0] / epochs), lost[0], found[0], lost[1], found[1]]
+        cells = [
+            f"{first} of {stage.epochs} epochs",
+            spread(100 * halved[:, 0] / epochs),
+            lost[0],
+            found[0],
+            lost[1],
+            found[1],
+        ]
         print(f"| {' | '.join(cells)} |")
 
 

@@ -13,7 +13,14 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, f1_score, log_loss, top_k_accuracy_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    f1_score,
+    log_loss,
+    top_k_accuracy_score,
+)
 
 from benchmarks.environment import describe, spread
 from cifar_pipeline.evaluation.metrics import Predictions
@@ -30,7 +37,12 @@ def write_once(model: str) -> dict[str, float]:
 
 def independent(predicted: Predictions) -> dict[str, float]:
     """scikit-learn's own."""
-    true, guess, probabilities, labels = predicted.true, predicted.predicted, predicted.probabilities, np.arange(100)
+    true, guess, probabilities, labels = (
+        predicted.true,
+        predicted.predicted,
+        predicted.probabilities,
+        np.arange(100),
+    )
     confidence, correct = probabilities.max(axis=1), guess == true
     shares, means = calibration_curve(correct, confidence, n_bins=15, strategy="uniform")
     sizes = np.histogram(confidence, np.linspace(0, 1, 16))[0]
@@ -49,7 +61,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("-n", type=int, default=3)
-    parser.add_argument("--once", action="store_true", help="write one report and say nothing; what is timed")
+    parser.add_argument(
+        "--once", action="store_true", help="write one report and say nothing; what is timed"
+    )
     arguments = parser.parse_args()
     if arguments.once:
         write_once(arguments.model)
@@ -57,15 +71,21 @@ def main() -> None:
     seconds = []
     for _ in range(arguments.n):  # processes of their own, so that imports count
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "benchmarks.reports", arguments.model, "--once"], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.reports", arguments.model, "--once"], check=True
+        )
         seconds.append(time.perf_counter() - start)
     gigabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
     metrics = write_once(arguments.model)
     print(f"# A report\n\n`python -m benchmarks.reports {arguments.model}`; {describe()}.\n")
-    print(f"From saved predictions of {metrics['n']:,} images: {spread(seconds)} s, imports included, n = {len(seconds)};")
+    print(
+        f"From saved predictions of {metrics['n']:,} images: {spread(seconds)} s, imports included, n = {len(seconds)};"
+    )
     print(f"peak {gigabytes:.2f} GB.\n")
     print("| metric | ours | scikit-learn's |\n|---|---|---|")
-    for name, value in independent(Predictions.read(Workspace.current().predictions(arguments.model))).items():
+    for name, value in independent(
+        Predictions.read(Workspace.current().predictions(arguments.model))
+    ).items():
         print(f"| {name} | {metrics[name]:.6f} | {value:.6f} |")
 
 

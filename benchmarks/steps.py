@@ -42,7 +42,9 @@ CHANGES = {
 def child(form: str, recipe: Recipe) -> None:
     """Train, and print the seconds of tracing and the images/s of the epochs after the first."""
     kept = FORMS.index(form)
-    if kept < FORMS.index("traced once"):  # metrics made inside the step, and the schedule asked for every variable that decays
+    if kept < FORMS.index(
+        "traced once"
+    ):  # metrics made inside the step, and the schedule asked for every variable that decays
         of_parts = optimizers._for_parts
 
         def asking_for_each(kind: Any, factors: Any) -> Any:
@@ -55,7 +57,13 @@ def child(form: str, recipe: Recipe) -> None:
     keep_freed_memory()
     records: list[EpochRecord] = []
     with tempfile.TemporaryDirectory() as folder:
-        fit.train(recipe, random_images(IMAGES), None, Checkpoints(Path(folder), "benchmark"), lambda record, left: records.append(record))
+        fit.train(
+            recipe,
+            random_images(IMAGES),
+            None,
+            Checkpoints(Path(folder), "benchmark"),
+            lambda record, left: records.append(record),
+        )
     an_epoch = (records[-1].seconds - records[0].seconds) / (EPOCHS - 1)
     print(json.dumps([records[0].seconds - an_epoch, IMAGES / an_epoch]))
 
@@ -70,19 +78,33 @@ def main() -> None:
     trainings = {}
     for model, size, frozen in TRAININGS:
         for form in FORMS:
-            own = {"image_size": size, "freeze_blocks": frozen, "cpu_devices": 2 if form == "two devices" else 1}
-            trainings[model, size, frozen, form] = form, variant(params.recipe(model), CHANGES | own)
+            own = {
+                "image_size": size,
+                "freeze_blocks": frozen,
+                "cpu_devices": 2 if form == "two devices" else 1,
+            }
+            trainings[model, size, frozen, form] = (
+                form,
+                variant(params.recipe(model), CHANGES | own),
+            )
     results = rounds("benchmarks.steps", n, trainings)
 
     print(f"# Steps\n\n`{__doc__.splitlines()[2]}`; {describe()}.")
-    print(f"n = {n} interleaved rounds, each a process; median (range). Ratios are of the same round. Each form has what those")
+    print(
+        f"n = {n} interleaved rounds, each a process; median (range). Ratios are of the same round. Each form has what those"
+    )
     print("above it have.\n")
-    print("| training | form | tracing, s | ratio | images/s after it | ratio |\n|---|---|---|---|---|---|")
+    print(
+        "| training | form | tracing, s | ratio | images/s after it | ratio |\n|---|---|---|---|---|---|"
+    )
     for (model, size, frozen, form), rows in results.items():
         first = results[model, size, frozen, FORMS[0]]
         cells = []
         for column in range(2):
-            cells += [[row[column] for row in rows], [row[column] / own[column] for row, own in zip(rows, first, strict=True)]]
+            cells += [
+                [row[column] for row in rows],
+                [row[column] / own[column] for row, own in zip(rows, first, strict=True)],
+            ]
         blocks = f", {frozen} blocks frozen" if frozen else ""
         print(f"| `{model}` at {size}{blocks} | {form} | {' | '.join(map(spread, cells))} |")
 

@@ -45,9 +45,13 @@ def png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def columns(images: np.ndarray) -> dict[str, tuple[pa.Array, Callable[[pa.ChunkedArray], np.ndarray]]]:
+def columns(
+    images: np.ndarray,
+) -> dict[str, tuple[pa.Array, Callable[[pa.ChunkedArray], np.ndarray]]]:
     """Each alternative: the column, and the way back to (N, 32, 32, 3)."""
-    binary = pa.FixedSizeBinaryArray.from_buffers(pa.binary(IMAGE_BYTES), len(images), [None, pa.py_buffer(images)])
+    binary = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(IMAGE_BYTES), len(images), [None, pa.py_buffer(images)]
+    )
     return {
         "fixed-size binary": (binary, lambda column: pixels(pa.table({"image": column}))),
         "fixed-shape tensor": (
@@ -56,7 +60,9 @@ def columns(images: np.ndarray) -> dict[str, tuple[pa.Array, Callable[[pa.Chunke
         ),
         "PNG bytes": (
             pa.array([png(image) for image in images], pa.binary()),
-            lambda column: np.stack([np.asarray(Image.open(io.BytesIO(value.as_py()))) for value in column]),
+            lambda column: np.stack(
+                [np.asarray(Image.open(io.BytesIO(value.as_py()))) for value in column]
+            ),
         ),
     }
 
@@ -70,9 +76,16 @@ def main() -> None:
         target = Path(folder, "t.parquet")
         gzip, whole, memory = [], [], []
         for _ in range(arguments.n):  # side by side: the machine may be shared
-            gzip += timed(lambda: subprocess.run(["gzip", "-dc", arguments.archive], stdout=subprocess.DEVNULL, check=True), 1)
+            gzip += timed(
+                lambda: subprocess.run(
+                    ["gzip", "-dc", arguments.archive], stdout=subprocess.DEVNULL, check=True
+                ),
+                1,
+            )
             command = [sys.executable, "-c", WHOLE, str(arguments.archive), str(target)]
-            seconds, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+            seconds, peak = subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ).stdout.split()
             whole.append(float(seconds))
             memory.append(float(peak))
         train = read_table(target).slice(0, 50_000)
@@ -80,7 +93,9 @@ def main() -> None:
         read = timed(lambda: pixels(read_table(target, ["image"])), arguments.n)
         ratios = [one / other for one, other in zip(whole, gzip, strict=True)]
         print("# The table: time, memory, and the column of images\n")
-        print(f"`python -m benchmarks.table_formats ARCHIVE -n {arguments.n}`; {describe()}. Median (range) of n = {arguments.n}.\n")
+        print(
+            f"`python -m benchmarks.table_formats ARCHIVE -n {arguments.n}`; {describe()}. Median (range) of n = {arguments.n}.\n"
+        )
         print("| | measured | target |\n|---|---|---|")
         print(f"| archive to Parquet, s, imports included | {spread(whole)} | |")
         print(f"| `gzip -dc` alone, s | {spread(gzip)} | |")
@@ -88,16 +103,29 @@ def main() -> None:
         print(f"| peak memory, MiB | {spread(memory)} | under 858 (900 MB) |")
         print(f"| Parquet to a (50000, 32, 32, 3) array, s | {spread(read)} | under 1 |\n")
         images = pixels(train)
-        print(f"| column, {len(images):,} images | write, s | to numpy, s | MB | DuckDB and pandas see |\n|---|---|---|---|---|")
-        seen = {"fixed-size binary": "BLOB, bytes", "fixed-shape tensor": "UTINYINT[], flat arrays", "PNG bytes": "BLOB, bytes to decode"}
+        print(
+            f"| column, {len(images):,} images | write, s | to numpy, s | MB | DuckDB and pandas see |\n|---|---|---|---|---|"
+        )
+        seen = {
+            "fixed-size binary": "BLOB, bytes",
+            "fixed-shape tensor": "UTINYINT[], flat arrays",
+            "PNG bytes": "BLOB, bytes to decode",
+        }
         for name, (column, back) in columns(images).items():
             table = pa.table({"image": column})
             n = 1 if name == "PNG bytes" else arguments.n
-            write = timed(lambda table=table: pq.write_table(table, target, use_dictionary=False, write_statistics=False), n)  # type: ignore[misc]
+            write = timed(
+                lambda table=table: pq.write_table(
+                    table, target, use_dictionary=False, write_statistics=False
+                ),
+                n,
+            )  # type: ignore[misc]
             size = target.stat().st_size / 1e6
             read = timed(lambda back=back: back(pq.read_table(target)["image"]), n)  # type: ignore[misc]
             assert np.array_equal(back(pq.read_table(target)["image"]), images)
-            print(f"| {name} (n = {n}) | {spread(write)} | {spread(read)} | {size:.0f} | {seen[name]} |")
+            print(
+                f"| {name} (n = {n}) | {spread(write)} | {spread(read)} | {size:.0f} | {seen[name]} |"
+            )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,11 @@ Key = TypeVar("Key", bound=tuple[Any, ...])
 
 def random_images(n: int) -> Images:
     """n images of random bytes: the time of a step does not depend on them."""
-    return Images(np.arange(n), np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8), np.arange(n) % 100)
+    return Images(
+        np.arange(n),
+        np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8),
+        np.arange(n) % 100,
+    )
 
 
 def parse_arguments(description: str) -> tuple[int, tuple[str, Recipe] | None]:
@@ -32,7 +36,9 @@ def parse_arguments(description: str) -> tuple[int, tuple[str, Recipe] | None]:
     return arguments.n, (form, Recipe.model_validate_json(recipe))
 
 
-def rounds(module: str, n: int, trainings: Mapping[Key, tuple[str, Recipe]]) -> dict[Key, list[list[float]]]:
+def rounds(
+    module: str, n: int, trainings: Mapping[Key, tuple[str, Recipe]]
+) -> dict[Key, list[list[float]]]:
     """The figures, n times, that `python -m module --child FORM RECIPE` prints at last for each of `trainings`."""
     results: dict[Key, list[list[float]]] = {key: [] for key in trainings}
     for _ in range(n):

@@ -19,14 +19,25 @@ from typing import Any
 
 from cifar_pipeline.errors import PipelineError
 
-LIBRARIES = ("keras", "tensorflow-cpu", "tensorflow", "numpy", "pandas", "pyarrow", "scikit-learn", "albumentations")
+LIBRARIES = (
+    "keras",
+    "tensorflow-cpu",
+    "tensorflow",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "albumentations",
+)
 
 
 @contextmanager
 def replacing_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target` that replaces it when the block succeeds and vanishes when it fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".part.{os.getpid()}.{target.name}"  # the whole name last: some writers go by its ending
+    temporary = (
+        target.parent / f".part.{os.getpid()}.{target.name}"
+    )  # the whole name last: some writers go by its ending
     try:
         yield temporary
         temporary.replace(target)
@@ -38,7 +49,9 @@ def replacing_file(target: Path) -> Iterator[Path]:
 def replacing_folder(target: Path) -> Iterator[Path]:
     """Like `replacing_file`, for a folder: a failing block leaves the old folder as it was."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".part") as temporary:
+    with tempfile.TemporaryDirectory(
+        dir=target.parent, prefix=f".{target.name}.", suffix=".part"
+    ) as temporary:
         new, old = Path(temporary, "new"), Path(temporary, "old")
         new.mkdir()
         yield new
@@ -61,11 +74,15 @@ def read_json(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
-        raise PipelineError(f"{path} is missing; materialize its asset first (`make run`, or `dvc pull`)") from None
+        raise PipelineError(
+            f"{path} is missing; materialize its asset first (`make run`, or `dvc pull`)"
+        ) from None
     except ValueError as error:
         raise PipelineError(f"{path} is damaged ({error}); materialize its asset again") from None
     if missing := sorted(set(keys) - set(content)):
-        raise PipelineError(f"{path} has no {', '.join(missing)}: an older release wrote it; materialize its asset again")
+        raise PipelineError(
+            f"{path} has no {', '.join(missing)}: an older release wrote it; materialize its asset again"
+        )
     return content
 
 
@@ -79,9 +96,14 @@ def dvc_md5(path: Path) -> str:
     """The md5 that DVC 3 records for `path`: of a file's bytes, or of a folder's sorted listing (`.dir`)."""
     if not path.is_dir():
         return file_digest(path, "md5")
-    files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+    files = sorted(
+        (file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file()
+    )
     listing = [{"md5": file_digest(file, "md5"), "relpath": relative} for relative, file in files]
-    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+    return (
+        hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
+        + ".dir"
+    )
 
 
 def library_versions() -> dict[str, str]:
@@ -108,7 +130,13 @@ def code_revision() -> str:
     package = Path(__file__).parent
     try:
         commit, changes = (
-            subprocess.run(["git", *command, "--", "."], cwd=package, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S607
+            subprocess.run(
+                ["git", *command, "--", "."],
+                cwd=package,
+                capture_output=True,
+                text=True,
+                check=False,
+            ).stdout.strip()  # noqa: S607
             for command in (["log", "-1", "--format=%h", "--abbrev=12"], ["status", "--porcelain"])
         )
     except FileNotFoundError:

@@ -13,10 +13,29 @@ import yaml
 from cifar_pipeline.artifacts import read_json
 from cifar_pipeline.dataset.archive import source_reachable
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.params import PROFILES, Params, add_recipe, load_params, select_models, select_profile, select_searches
+from cifar_pipeline.params import (
+    PROFILES,
+    Params,
+    add_recipe,
+    load_params,
+    select_models,
+    select_profile,
+    select_searches,
+)
 from cifar_pipeline.paths import Workspace
 
-SHOWN = ("top1", "top1_low", "top1_high", "top5", "coarse_top1", "n", "no_duplicates_top1", "no_duplicates_n", "nll", "ece15")
+SHOWN = (
+    "top1",
+    "top1_low",
+    "top1_high",
+    "top5",
+    "coarse_top1",
+    "n",
+    "no_duplicates_top1",
+    "no_duplicates_n",
+    "nll",
+    "ece15",
+)
 """The figures of every report that commands print."""
 
 
@@ -39,8 +58,17 @@ def profile(name: str | None) -> None:
 
 
 @main.command()
-@click.option("--profile", "name", help=f"One of {', '.join(PROFILES)}; chosen by what can be reached where absent.")
-@click.option("--model", "models", multiple=True, help="A recipe or group; repeat for several. Those in the graph where absent.")
+@click.option(
+    "--profile",
+    "name",
+    help=f"One of {', '.join(PROFILES)}; chosen by what can be reached where absent.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="A recipe or group; repeat for several. Those in the graph where absent.",
+)
 def run(name: str | None, models: tuple[str, ...]) -> None:
     """Run the whole graph: archive, table, splits, models, reports, leaderboard."""
     home = Workspace.current()
@@ -51,10 +79,14 @@ def run(name: str | None, models: tuple[str, ...]) -> None:
         params = load_params(home.params)
     except PipelineError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"profile {params.profile}: running the job `pipeline`; log in {home.data / 'pipeline.log'}")
+    click.echo(
+        f"profile {params.profile}: running the job `pipeline`; log in {home.data / 'pipeline.log'}"
+    )
     started = time.monotonic()
     if status := _execute(home, "pipeline", home.data / "pipeline.log"):
-        raise click.ClickException(f"the run failed with exit status {status}; the message is above, the whole log in data/pipeline.log")
+        raise click.ClickException(
+            f"the run failed with exit status {status}; the message is above, the whole log in data/pipeline.log"
+        )
     click.echo(_summary(home, params, time.monotonic() - started))
 
 
@@ -74,14 +106,22 @@ def search(name: str, profile: str | None) -> None:
     log = home.data / f"search_{name}.log"
     click.echo(f"profile {params.profile}: running the job `search_{name}_job`; log in {log}")
     if status := _execute(home, f"search_{name}_job", log):
-        raise click.ClickException(f"the search failed with exit status {status}; the message is above, the whole log in {log}")
-    click.echo(f"  {home.search(name) / 'index.html'}\n  `cifar adopt {name} NEW_NAME` makes the winner a recipe")
+        raise click.ClickException(
+            f"the search failed with exit status {status}; the message is above, the whole log in {log}"
+        )
+    click.echo(
+        f"  {home.search(name) / 'index.html'}\n  `cifar adopt {name} NEW_NAME` makes the winner a recipe"
+    )
 
 
 @main.command()
 @click.argument("name")
 @click.argument("recipe")
-@click.option("--final", is_flag=True, help="Fit on all training images, for as many epochs as the winner's folds were best after.")
+@click.option(
+    "--final",
+    is_flag=True,
+    help="Fit on all training images, for as many epochs as the winner's folds were best after.",
+)
 def adopt(name: str, recipe: str, final: bool) -> None:
     """Make what the search around NAME found a recipe of params.yaml, called RECIPE."""
     home = Workspace.current()
@@ -89,18 +129,27 @@ def adopt(name: str, recipe: str, final: bool) -> None:
         keys = ("profile", "run", "finished", "train_images", "generated", "final_epochs")
         found = read_json(home.search(name) / "provenance.json", keys)
         if found["generated"]:
-            raise PipelineError(f"the search around {name} was on generated images, which say nothing; run it under another profile")
+            raise PipelineError(
+                f"the search around {name} was on generated images, which say nothing; run it under another profile"
+            )
         comment = (
             f"found by the search around {name}: profile {found['profile']}, {found['train_images']:,} training images, "
             f"run {found['run']['id']}, {found['finished']}"
         )
         winner = yaml.safe_load((home.search(name) / "winner.yaml").read_text())
         if final:
-            winner |= {"fit_on": "train_and_validation", "epochs": found["final_epochs"], "early_stopping": None, "plateau": None}
+            winner |= {
+                "fit_on": "train_and_validation",
+                "epochs": found["final_epochs"],
+                "early_stopping": None,
+                "plateau": None,
+            }
         add_recipe(home.params, recipe, winner, comment)
     except PipelineError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"params.yaml has the recipe `{recipe}`; train it with `cifar run --profile {found['profile']} --model {recipe}`")
+    click.echo(
+        f"params.yaml has the recipe `{recipe}`; train it with `cifar run --profile {found['profile']} --model {recipe}`"
+    )
 
 
 @main.command()
@@ -115,7 +164,11 @@ def report(model: str, in_browser: bool) -> None:
     except PipelineError as error:
         raise click.ClickException(str(error)) from None
     click.echo(_line(home, model, metrics))
-    scaled = f", {metrics['ece15_scaled']:.3f} at temperature {metrics['temperature']:.2f}" if "temperature" in metrics else ""
+    scaled = (
+        f", {metrics['ece15_scaled']:.3f} at temperature {metrics['temperature']:.2f}"
+        if "temperature" in metrics
+        else ""
+    )
     click.echo(
         f"  without near-duplicates {metrics['no_duplicates_top1']:.2%} (n {metrics['no_duplicates_n']:,})  loss {metrics['nll']:.3f}  "
         f"calibration error {metrics['ece15']:.3f}{scaled}"
@@ -125,7 +178,12 @@ def report(model: str, in_browser: bool) -> None:
 
 
 @main.command()
-@click.option("--record", "recording", is_flag=True, help="First add the runs that data/ holds to benchmarks/results/runs.json.")
+@click.option(
+    "--record",
+    "recording",
+    is_flag=True,
+    help="First add the runs that data/ holds to benchmarks/results/runs.json.",
+)
 def ledger(recording: bool) -> None:
     """Every published claim beside our recorded runs, as Markdown: what the README shows."""
     from cifar_pipeline.evaluation import ledger as claims  # noqa: PLC0415  # pandas takes a second that no other command needs
@@ -159,12 +217,28 @@ def _reachable_profile(home: Workspace) -> str:
 def _execute(home: Workspace, job: str, log: Path) -> int:
     """Run the job, its whole output into `log`, progress and failures onto the terminal."""
     environment = {**os.environ, "DAGSTER_HOME": str(home.dagster_home), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "cifar_pipeline.definitions", "-j", job]
+    command = [
+        sys.executable,
+        "-m",
+        "dagster",
+        "job",
+        "execute",
+        "-m",
+        "cifar_pipeline.definitions",
+        "-j",
+        job,
+    ]
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("w") as file,
         subprocess.Popen(
-            command, cwd=home.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            command,
+            cwd=home.root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
         ) as process,
     ):
         assert process.stdout is not None
@@ -177,7 +251,9 @@ def _execute(home: Workspace, job: str, log: Path) -> int:
                 message = line.split(" - ", 5)[-1].strip()
                 if failing or "STEP_START" in line or "STEP_SUCCESS" in line:
                     click.echo(message)
-            elif line.startswith(("epoch ", "archive:", "trial ")) or (failing and line.strip() and "Traceback" not in line):
+            elif line.startswith(("epoch ", "archive:", "trial ")) or (
+                failing and line.strip() and "Traceback" not in line
+            ):
                 click.echo("  " + line.rstrip())
     return process.returncode
 
@@ -185,7 +261,9 @@ def _execute(home: Workspace, job: str, log: Path) -> int:
 def _metrics(home: Workspace, model: str) -> dict[str, Any]:
     path = home.report(model) / "metrics.json"
     if not path.is_file():
-        raise PipelineError(f"there is no report of '{model}' yet ({path}); make it with `cifar run --model {model}`, or `dvc pull`")
+        raise PipelineError(
+            f"there is no report of '{model}' yet ({path}); make it with `cifar run --model {model}`, or `dvc pull`"
+        )
     return read_json(path, SHOWN)
 
 

@@ -21,7 +21,11 @@ def build_defs(params: Params, pipeline: Pipeline | None = None) -> dg.Definitio
     """
     stages = build_stages(params)
     return dg.Definitions(
-        assets=[*build_data_assets(stages, params), *build_search_assets(stages, params), *build_model_assets(stages, params)],
+        assets=[
+            *build_data_assets(stages, params),
+            *build_search_assets(stages, params),
+            *build_model_assets(stages, params),
+        ],
         jobs=build_jobs(stages.values(), params),
         executor=gpu_executor,
         resources={"pipeline": pipeline or Pipeline()},

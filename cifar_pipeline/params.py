@@ -35,7 +35,9 @@ class Source(Settings):
     seed: int = Field(0, description="`generated` only")
     train_per_class: Count
     test_per_class: Count
-    channel_mean: tuple[Fraction, Fraction, Fraction] | None = Field(None, description="of train pixels / 255")
+    channel_mean: tuple[Fraction, Fraction, Fraction] | None = Field(
+        None, description="of train pixels / 255"
+    )
     channel_std: tuple[Fraction, Fraction, Fraction] | None = None
 
 
@@ -61,7 +63,9 @@ class SubsetSettings(Settings):
     @model_validator(mode="after")
     def _leaves_the_built_in_subset_alone(self) -> Self:
         if "duplicates" in self.lists:
-            raise ValueError("`duplicates` is the subset that is found without a list; give the list another name, such as `cifair`")
+            raise ValueError(
+                "`duplicates` is the subset that is found without a list; give the list another name, such as `cifair`"
+            )
         return self
 
 
@@ -74,9 +78,13 @@ class Ensemble(Settings):
     @model_validator(mode="after")
     def _puts_something_together(self) -> Self:
         if len(set(self.members)) < len(self.members):
-            raise ValueError(f"`members: {list(self.members)}` has one of them twice; name each once")
+            raise ValueError(
+                f"`members: {list(self.members)}` has one of them twice; name each once"
+            )
         if len(self.members) == 1 and not self.mirrored:
-            raise ValueError(f"only '{self.members[0]}', which stands on the leaderboard already; add a member, or `mirrored: true`")
+            raise ValueError(
+                f"only '{self.members[0]}', which stands on the leaderboard already; add a member, or `mirrored: true`"
+            )
         return self
 
 
@@ -90,7 +98,9 @@ class Params(Settings):
     """The whole of params.yaml, under one profile."""
 
     profile: Profile
-    models: Annotated[tuple[str, ...], Field(min_length=1)] = Field(description="the recipes that are in the graph")
+    models: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="the recipes that are in the graph"
+    )
     search: tuple[str, ...] = Field((), description="the searches that are in the graph")
     sources: dict[str, Source]
     profiles: dict[Profile, ProfileSettings]
@@ -99,20 +109,31 @@ class Params(Settings):
     floors: dict[Profile, dict[str, Fraction]] = Field(
         description="the top-1 test accuracy that a model must reach, by profile and recipe; `default` for the others"
     )
-    groups: dict[str, tuple[str, ...]] = Field({}, description="names for several recipes; each is a job when all of them are in the graph")
-    ensembles: dict[str, Ensemble] = Field(description="on the leaderboard when all of their members are in the graph")
+    groups: dict[str, tuple[str, ...]] = Field(
+        {}, description="names for several recipes; each is a job when all of them are in the graph"
+    )
+    ensembles: dict[str, Ensemble] = Field(
+        description="on the leaderboard when all of their members are in the graph"
+    )
     recipes: dict[str, dict[Profile, dict[str, Any]]]
-    searches: dict[str, dict[Profile, dict[str, Any]]] = Field({}, description="by the recipe that they vary")
+    searches: dict[str, dict[Profile, dict[str, Any]]] = Field(
+        {}, description="by the recipe that they vary"
+    )
 
     def source(self) -> Source:
         """The data source of the active profile, with `$CIFAR_ARCHIVE` and `$CIFAR_ARCHIVE_SHA256` in place of its own."""
         name = self.profiles[self.profile].source
         if name not in self.sources:
-            raise PipelineError(f"profile '{self.profile}' names the source '{name}'; params.yaml has {sorted(self.sources)}")
+            raise PipelineError(
+                f"profile '{self.profile}' names the source '{name}'; params.yaml has {sorted(self.sources)}"
+            )
         source = self.sources[name]
         if source.kind == "generated":
             return source
-        changes = {"url": os.environ.get("CIFAR_ARCHIVE"), "sha256": os.environ.get("CIFAR_ARCHIVE_SHA256")}
+        changes = {
+            "url": os.environ.get("CIFAR_ARCHIVE"),
+            "sha256": os.environ.get("CIFAR_ARCHIVE_SHA256"),
+        }
         return source.model_copy(update={key: value for key, value in changes.items() if value})
 
     def recipe(self, name: str) -> Recipe:
@@ -123,7 +144,11 @@ class Params(Settings):
         content = self._under_profile("recipe", self.recipes, name)
         recipe = _validated(Recipe, content, f"recipes.{name} under profile '{self.profile}'")
         local = os.environ.get(f"CIFAR_WEIGHTS_{recipe.architecture.name.upper()}")
-        return recipe.model_copy(update={"weights": local}) if local and recipe.weights == "imagenet" else recipe
+        return (
+            recipe.model_copy(update={"weights": local})
+            if local and recipe.weights == "imagenet"
+            else recipe
+        )
 
     def search_around(self, name: str) -> Search:
         """The search around recipe `name` under the active profile, every value of its space tried on the recipe.
@@ -142,20 +167,35 @@ class Params(Settings):
             try:
                 recipe_of_trial(recipe, stage, changes)
             except (KeyError, IndexError, TypeError):
-                raise PipelineError(f"{where}: the recipe has no `{key}`; write a key of it, such as `optimizer.learning_rate`") from None
+                raise PipelineError(
+                    f"{where}: the recipe has no `{key}`; write a key of it, such as `optimizer.learning_rate`"
+                ) from None
             except ValidationError as error:
                 value = changes.get(key, stage.epochs)
-                raise PipelineError(f"{where}: `{key}: {value}` is not valid:\n" + "\n".join(_problems(error, Recipe))) from None
+                raise PipelineError(
+                    f"{where}: `{key}: {value}` is not valid:\n"
+                    + "\n".join(_problems(error, Recipe))
+                ) from None
         return search
 
-    def _under_profile(self, kind: str, entries: Mapping[str, Mapping[Profile, dict[str, Any]]], name: str) -> dict[str, Any]:
+    def _under_profile(
+        self, kind: str, entries: Mapping[str, Mapping[Profile, dict[str, Any]]], name: str
+    ) -> dict[str, Any]:
         """An entry that is written once under `seed`, with the active profile's changes."""
         if name not in entries:
-            raise PipelineError(f"no {kind} '{name}' in params.yaml{_nearest(name, entries)}; it has {sorted(entries)}")
+            raise PipelineError(
+                f"no {kind} '{name}' in params.yaml{_nearest(name, entries)}; it has {sorted(entries)}"
+            )
         profiles = entries[name]
         if missing := sorted({"seed", self.profile} - set(profiles)):
-            raise PipelineError(f"{kind} '{name}' has no {missing} in params.yaml; write an empty mapping ({{}}) for no change")
-        return _merge(profiles["seed"], profiles[self.profile]) if self.profile != "seed" else profiles["seed"]
+            raise PipelineError(
+                f"{kind} '{name}' has no {missing} in params.yaml; write an empty mapping ({{}}) for no change"
+            )
+        return (
+            _merge(profiles["seed"], profiles[self.profile])
+            if self.profile != "seed"
+            else profiles["seed"]
+        )
 
     def floor(self, name: str) -> float:
         """The top-1 test accuracy that recipe `name` must reach under the active profile."""
@@ -178,7 +218,9 @@ def load_params(path: Path) -> Params:
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise PipelineError(f"{path} is missing; restore it with `git checkout params.yaml`") from None
+        raise PipelineError(
+            f"{path} is missing; restore it with `git checkout params.yaml`"
+        ) from None
     except yaml.YAMLError as error:
         raise PipelineError(f"{path} is not YAML: {error}") from None
     if not isinstance(content, dict):
@@ -200,21 +242,33 @@ def _check_names(params: Params, file: str) -> None:
     for name in params.models:
         params.recipe(name)
     for group, members in params.groups.items():
-        if group in params.recipes or group in {"pipeline", "all_models"} or not re.fullmatch(NAME, group):
-            raise PipelineError(f"{file}: '{group}' cannot be a group's name: it is another thing's, or has more than a-z, 0-9 and _")
+        if (
+            group in params.recipes
+            or group in {"pipeline", "all_models"}
+            or not re.fullmatch(NAME, group)
+        ):
+            raise PipelineError(
+                f"{file}: '{group}' cannot be a group's name: it is another thing's, or has more than a-z, 0-9 and _"
+            )
         for name in members:
             params.recipe(name)
     for name, ensemble in params.ensembles.items():
         if name in params.recipes:
             raise PipelineError(f"{file}: '{name}' is a recipe's name; give the ensemble another")
         if len({params.recipe(member).target for member in ensemble.members}) > 1:
-            raise PipelineError(f"{file}: ensembles.{name} has members of the 100 classes and of the 20 superclasses; keep to one of them")
+            raise PipelineError(
+                f"{file}: ensembles.{name} has members of the 100 classes and of the 20 superclasses; keep to one of them"
+            )
     for profile in PROFILES:
         if "default" not in params.floors.get(profile, {}):
-            raise PipelineError(f"{file}: floors.{profile}.default is missing; write 0.0 for no floor")
+            raise PipelineError(
+                f"{file}: floors.{profile}.default is missing; write 0.0 for no floor"
+            )
     for name in {name for floors in params.floors.values() for name in floors}:
         if name not in {"default", *params.recipes}:
-            raise PipelineError(f"{file}: floors names the recipe '{name}'{_nearest(name, params.recipes)}, which there is not")
+            raise PipelineError(
+                f"{file}: floors names the recipe '{name}'{_nearest(name, params.recipes)}, which there is not"
+            )
 
 
 def select_profile(path: Path, profile: str) -> bool:
@@ -223,7 +277,9 @@ def select_profile(path: Path, profile: str) -> bool:
     params.yaml is the only place that says which profile `data/` holds, so that DVC records what was really run.
     """
     if profile not in PROFILES:
-        raise PipelineError(f"no profile '{profile}'{_nearest(profile, PROFILES)}; there are {', '.join(PROFILES)}")
+        raise PipelineError(
+            f"no profile '{profile}'{_nearest(profile, PROFILES)}; there are {', '.join(PROFILES)}"
+        )
     return _rewrite_line(path, "profile", profile)
 
 
@@ -237,7 +293,9 @@ def select_models(path: Path, models: Sequence[str]) -> bool:
     for name in names:
         if name not in params.recipes:
             known = [*params.recipes, *params.groups]
-            raise PipelineError(f"no recipe or group '{name}'{_nearest(name, known)}; there are {', '.join(known)}")
+            raise PipelineError(
+                f"no recipe or group '{name}'{_nearest(name, known)}; there are {', '.join(known)}"
+            )
     return _rewrite_line(path, "models", f"[{', '.join(dict.fromkeys(names))}]")
 
 
@@ -246,7 +304,9 @@ def select_searches(path: Path, names: Sequence[str]) -> bool:
     searches = load_params(path).searches
     for name in names:
         if name not in searches:
-            raise PipelineError(f"no search '{name}'{_nearest(name, searches)}; there are {', '.join(searches)}")
+            raise PipelineError(
+                f"no search '{name}'{_nearest(name, searches)}; there are {', '.join(searches)}"
+            )
     return _rewrite_line(path, "search", f"[{', '.join(names)}]")
 
 
@@ -257,8 +317,13 @@ def add_recipe(path: Path, name: str, seed: Mapping[str, Any], comment: str) -> 
     """
     params = load_params(path)
     if name in params.recipes or name in params.groups or not re.fullmatch(NAME, name):
-        raise PipelineError(f"'{name}' is taken, or is not a name of lower-case letters, digits and _; choose another")
-    profiles: dict[str, Any] = {"seed": dict(seed), **{profile: {} for profile in PROFILES if profile != "seed"}}
+        raise PipelineError(
+            f"'{name}' is taken, or is not a name of lower-case letters, digits and _; choose another"
+        )
+    profiles: dict[str, Any] = {
+        "seed": dict(seed),
+        **{profile: {} for profile in PROFILES if profile != "seed"},
+    }
     entry = yaml.safe_dump({name: profiles}, sort_keys=False)
     text = path.read_text().rstrip("\n") + f"\n\n  # {comment}\n" + textwrap.indent(entry, "  ")
     with replacing_file(path) as temporary:
@@ -291,7 +356,9 @@ def _validated(model: type[T], content: Any, where: str) -> T:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise PipelineError(f"{where} is not valid:\n" + "\n".join(_problems(error, model))) from None
+        raise PipelineError(
+            f"{where} is not valid:\n" + "\n".join(_problems(error, model))
+        ) from None
 
 
 def _problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
@@ -306,8 +373,12 @@ def _problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
         else:
             context = problem.get("ctx", {})
             found = context.get("tag", problem["input"])
-            allowed = re.findall(r"'([^']+)'", str(context.get("expected") or context.get("expected_tags", "")))
-            lines.append(f"  {where}: {problem['msg']} (found {found!r:.60}){_nearest(str(found), allowed)}")
+            allowed = re.findall(
+                r"'([^']+)'", str(context.get("expected") or context.get("expected_tags", ""))
+            )
+            lines.append(
+                f"  {where}: {problem['msg']} (found {found!r:.60}){_nearest(str(found), allowed)}"
+            )
     return lines
 
 

@@ -19,7 +19,11 @@ class Settings(BaseModel):
 
 
 def _changed(settings: BaseModel) -> set[str]:
-    return {name for name, field in type(settings).model_fields.items() if getattr(settings, name) != field.get_default()}
+    return {
+        name
+        for name, field in type(settings).model_fields.items()
+        if getattr(settings, name) != field.get_default()
+    }
 
 
 class Cnn9(Settings):
@@ -47,7 +51,9 @@ class Cnn(Settings):
 
     name: Literal["cnn"]
     blocks: Annotated[tuple[ConvBlock, ...], Field(min_length=1, max_length=5)]
-    hidden: tuple[Count, ...] = Field((), description="units of the dense layers before the output layer")
+    hidden: tuple[Count, ...] = Field(
+        (), description="units of the dense layers before the output layer"
+    )
     hidden_dropout: Fraction = Field(0.0, description="between dense layers")
     dropout: Fraction = Field(0.0, description="before the output layer")
 
@@ -63,9 +69,13 @@ class Backbone(Settings):
     """MobileNet or ResNet50 of Keras Applications, then a convolution and dense layers where the recipe asks."""
 
     name: Literal["mobilenet", "resnet50"]
-    scaling: Literal["imagenet", "unit"] = Field("imagenet", description="pixels as the weights were trained on, or as reports did: 0 to 1")
+    scaling: Literal["imagenet", "unit"] = Field(
+        "imagenet", description="pixels as the weights were trained on, or as reports did: 0 to 1"
+    )
     convolution: HeadConvolution | None = None
-    hidden: tuple[Count, ...] = Field((), description="units of the dense layers before the output layer")
+    hidden: tuple[Count, ...] = Field(
+        (), description="units of the dense layers before the output layer"
+    )
     hidden_dropout: Fraction = Field(0.0, description="between dense layers")
     dropout: Fraction = Field(0.0, description="before the output layer")
 
@@ -113,7 +123,9 @@ class Step(Settings):
 class Augmentation(Settings):
     """Random transforms of training images; probabilities, or ranges as fractions of the image size."""
 
-    order: Literal["native", "resized"] = Field("native", description="augment before or after resizing the image")
+    order: Literal["native", "resized"] = Field(
+        "native", description="augment before or after resizing the image"
+    )
     horizontal_flip: Fraction = 0.0
     vertical_flip: Fraction = 0.0
     grid_distortion: Fraction = 0.0
@@ -124,7 +136,10 @@ class Augmentation(Settings):
     shift_x: Fraction = 0.0
     shift_y: Fraction = 0.0
     color: Fraction = Field(0.0, description="range of brightness, contrast and saturation")
-    erase: Fraction = Field(0.0, description="probability of one grey rectangle, a quarter to half the image a side (cutout)")
+    erase: Fraction = Field(
+        0.0,
+        description="probability of one grey rectangle, a quarter to half the image a side (cutout)",
+    )
 
 
 class Mixing(Settings):
@@ -150,15 +165,22 @@ class Optimizer(Settings):
     momentum: Fraction = Field(0.0, description="`sgd` and `rmsprop`")
     nesterov: bool = Field(False, description="`sgd`")
     clip_norm: Positive | None = Field(None, description="largest global norm of the gradients")
-    ema: OpenFraction | None = Field(None, description="validate and save an exponential moving average of the weights, of this momentum")
-    part_rates: dict[Part, Positive] = Field({}, description="factors of the learning rate: stem, body, head; 1 where absent")
+    ema: OpenFraction | None = Field(
+        None,
+        description="validate and save an exponential moving average of the weights, of this momentum",
+    )
+    part_rates: dict[Part, Positive] = Field(
+        {}, description="factors of the learning rate: stem, body, head; 1 where absent"
+    )
 
     @model_validator(mode="after")
     def _fits_its_name(self) -> Self:
         if self.name == "adam" and self.weight_decay:
             raise ValueError("`weight_decay` with `adam`; name it `adamw`")
         if self.name in ("adam", "adamw") and self.momentum:
-            raise ValueError(f"`momentum` with `{self.name}`, which has its own; remove it, or use `sgd` or `rmsprop`")
+            raise ValueError(
+                f"`momentum` with `{self.name}`, which has its own; remove it, or use `sgd` or `rmsprop`"
+            )
         if self.nesterov and not (self.name == "sgd" and self.momentum):
             raise ValueError("`nesterov` needs `name: sgd` and a `momentum`")
         return self
@@ -177,18 +199,28 @@ class Schedule(Settings):
     name: Literal["constant", "cosine", "one_cycle"] = Field(
         "constant", description="`cosine` falls from the start, `one_cycle` rises linearly first"
     )
-    warmup: OpenFraction = Field(0.25, description="share of a cycle's steps that rise; `one_cycle` only")
-    final: Fraction = Field(0.0, description="share of the rate that is left at the end; not of a `constant` one")
-    restarts: tuple[Restart, ...] = Field((), description="the schedule begins again, as in SGDR (Loshchilov & Hutter 2017)")
+    warmup: OpenFraction = Field(
+        0.25, description="share of a cycle's steps that rise; `one_cycle` only"
+    )
+    final: Fraction = Field(
+        0.0, description="share of the rate that is left at the end; not of a `constant` one"
+    )
+    restarts: tuple[Restart, ...] = Field(
+        (), description="the schedule begins again, as in SGDR (Loshchilov & Hutter 2017)"
+    )
 
     @model_validator(mode="after")
     def _fits_its_name(self) -> Self:
         if self.name != "one_cycle" and "warmup" in _changed(self):
             raise ValueError(f"`warmup` with the schedule `{self.name}`; only `one_cycle` rises")
         if self.name == "constant" and self.final:
-            raise ValueError("`final` with a constant rate, which is the same at the end; use `cosine`")
+            raise ValueError(
+                "`final` with a constant rate, which is the same at the end; use `cosine`"
+            )
         if self.name == "constant" and self.restarts:
-            raise ValueError("`restarts` of a constant rate, which never ends; use `cosine` or `one_cycle`")
+            raise ValueError(
+                "`restarts` of a constant rate, which never ends; use `cosine` or `one_cycle`"
+            )
         ends = [restart.after for restart in self.restarts]
         if ends != sorted(set(ends)):
             raise ValueError(f"`restarts` after {ends} epochs; write them in order, each once")
@@ -207,86 +239,143 @@ class Recipe(Settings):
     """Everything that decides what a training produces, apart from its input data."""
 
     architecture: Architecture
-    target: Target = Field("fine", description="what is predicted: the 100 classes, or the 20 superclasses")
-    image_size: Count = Field(description="height and width in pixels that the saved model's network sees")
-    progressive: tuple[Step, ...] = Field((), description="the first epochs, in order; the rest go by `image_size` and `freeze_*`")
+    target: Target = Field(
+        "fine", description="what is predicted: the 100 classes, or the 20 superclasses"
+    )
+    image_size: Count = Field(
+        description="height and width in pixels that the saved model's network sees"
+    )
+    progressive: tuple[Step, ...] = Field(
+        (), description="the first epochs, in order; the rest go by `image_size` and `freeze_*`"
+    )
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
-    weights: str = Field(description="`imagenet` (fetched by Keras), `none`, or the path of a Keras weights file")
+    weights: str = Field(
+        description="`imagenet` (fetched by Keras), `none`, or the path of a Keras weights file"
+    )
     freeze_batch_norm: bool = Field(False, description="use its statistics and scales as they are")
-    batch_norm_momentum: Fraction | None = Field(None, description="of the moving statistics; short trainings need a lower one than Keras'")
-    freeze_blocks: Annotated[int, Field(ge=0, le=7)] = Field(0, description="stem and this many first blocks keep their weights")
+    batch_norm_momentum: Fraction | None = Field(
+        None, description="of the moving statistics; short trainings need a lower one than Keras'"
+    )
+    freeze_blocks: Annotated[int, Field(ge=0, le=7)] = Field(
+        0, description="stem and this many first blocks keep their weights"
+    )
     float_policy: Literal["float32", "mixed_bfloat16"] = "float32"
     fit_on: Literal["train", "train_and_validation"] = Field(
-        "train", description="with the validation images, for a fixed number of epochs: nothing is then left to choose or to calibrate by"
+        "train",
+        description="with the validation images, for a fixed number of epochs: nothing is then left to choose or to calibrate by",
     )
-    train_per_class: Count | None = Field(None, description="train on this many images a class; all where absent")
+    train_per_class: Count | None = Field(
+        None, description="train on this many images a class; all where absent"
+    )
     validation_per_class: Count | None = None
     augmentation: Augmentation = Augmentation()
     mixing: Mixing | None = None
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     plateau: Plateau | None = None
-    early_stopping: Count | None = Field(None, description="epochs of patience on the mean validation loss")
+    early_stopping: Count | None = Field(
+        None, description="epochs of patience on the mean validation loss"
+    )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     batch_size: Count = Field(description="of one step, over all devices together")
     epochs: Count
     seed: int
     device: Literal["any", "gpu"] = Field("any", description="`gpu` refuses to train without one")
     cpu_devices: Count = Field(
-        1, description="devices that a CPU is divided into, each with its share of cores and batch and its own BatchNorm statistics"
+        1,
+        description="devices that a CPU is divided into, each with its share of cores and batch and its own BatchNorm statistics",
     )
 
     @model_validator(mode="after")
     def _fits_its_architecture(self) -> Self:
-        architecture, phases = self.architecture, [self.phase_at(epoch) for epoch in range(self.epochs)]
+        architecture, phases = (
+            self.architecture,
+            [self.phase_at(epoch) for epoch in range(self.epochs)],
+        )
         if isinstance(architecture, Cnn9 | Cnn):
             if self.weights != "none":
-                raise ValueError(f"there are no pretrained weights for {architecture.name}; `weights: none`, not '{self.weights}'")
+                raise ValueError(
+                    f"there are no pretrained weights for {architecture.name}; `weights: none`, not '{self.weights}'"
+                )
             if any(phase.freeze_blocks or phase.freeze_batch_norm for phase in phases):
-                raise ValueError(f"{architecture.name} has nothing pretrained to freeze; remove `freeze_*`")
+                raise ValueError(
+                    f"{architecture.name} has nothing pretrained to freeze; remove `freeze_*`"
+                )
         if isinstance(architecture, Cnn9):
             if self.batch_norm_momentum is not None:
                 raise ValueError("cnn9 has no BatchNorm; remove `batch_norm_momentum`")
-            if self.progressive and (self.image_size != 32 or any(not 8 <= step.size <= 32 for step in self.progressive)):
-                raise ValueError("`progressive` with cnn9 ends at `image_size: 32` and takes 8 to 32 pixels before")
+            if self.progressive and (
+                self.image_size != 32 or any(not 8 <= step.size <= 32 for step in self.progressive)
+            ):
+                raise ValueError(
+                    "`progressive` with cnn9 ends at `image_size: 32` and takes 8 to 32 pixels before"
+                )
         if isinstance(architecture, Cnn) and self.progressive:
-            raise ValueError("`progressive` with cnn, whose dense layers take one image size; remove it")
+            raise ValueError(
+                "`progressive` with cnn, whose dense layers take one image size; remove it"
+            )
         if isinstance(architecture, Backbone) and any(phase.freeze_blocks for phase in phases):
-            raise ValueError(f"`freeze_blocks` with {architecture.name}; only EfficientNets freeze block by block")
+            raise ValueError(
+                f"`freeze_blocks` with {architecture.name}; only EfficientNets freeze block by block"
+            )
         if "stem" in self.optimizer.part_rates and isinstance(architecture, Cnn | Backbone):
-            raise ValueError(f"a rate for the `stem` with {architecture.name}, of which only `body` and `head` are told apart")
+            raise ValueError(
+                f"a rate for the `stem` with {architecture.name}, of which only `body` and `head` are told apart"
+            )
         blocks = 6 if architecture.name.startswith("efficientnetv2") else 7
         if any(phase.freeze_blocks > blocks for phase in phases):
-            raise ValueError(f"`freeze_blocks` above {blocks}: {architecture.name} has {blocks} blocks")
+            raise ValueError(
+                f"`freeze_blocks` above {blocks}: {architecture.name} has {blocks} blocks"
+            )
         return self
 
     @model_validator(mode="after")
     def _does_not_contradict_itself(self) -> Self:
         phases = [self.phase_at(epoch) for epoch in range(self.epochs)]
-        if self.batch_norm_momentum is not None and all(phase.freeze_batch_norm for phase in phases):
-            raise ValueError("`batch_norm_momentum` with `freeze_batch_norm`, which uses the statistics as they are; keep one of them")
+        if self.batch_norm_momentum is not None and all(
+            phase.freeze_batch_norm for phase in phases
+        ):
+            raise ValueError(
+                "`batch_norm_momentum` with `freeze_batch_norm`, which uses the statistics as they are; keep one of them"
+            )
         if self.progressive and self.augmentation.order == "resized":
-            raise ValueError("`progressive` with `augmentation.order: resized`, which resizes once, before; use `native`")
+            raise ValueError(
+                "`progressive` with `augmentation.order: resized`, which resizes once, before; use `native`"
+            )
         if (used := sum(step.epochs for step in self.progressive)) and used >= self.epochs:
-            raise ValueError(f"`progressive` takes {used} of {self.epochs} epochs and leaves none at `image_size`")
+            raise ValueError(
+                f"`progressive` takes {used} of {self.epochs} epochs and leaves none at `image_size`"
+            )
         if self.batch_size % self.cpu_devices:
-            raise ValueError(f"a `batch_size` of {self.batch_size} with `cpu_devices: {self.cpu_devices}`, which cannot share it equally")
+            raise ValueError(
+                f"a `batch_size` of {self.batch_size} with `cpu_devices: {self.cpu_devices}`, which cannot share it equally"
+            )
         if self.schedule.restarts and (last := self.schedule.restarts[-1].after) >= self.epochs:
             raise ValueError(f"a restart after {last} epochs, of {self.epochs} in all; remove it")
         for name in ("early_stopping", "plateau"):
             if self.progressive and getattr(self, name):
-                raise ValueError(f"`{name}` with `progressive`; losses at different image sizes do not compare; remove one of them")
+                raise ValueError(
+                    f"`{name}` with `progressive`; losses at different image sizes do not compare; remove one of them"
+                )
         if self.fit_on == "train_and_validation":
             for name in ("early_stopping", "plateau", "train_per_class", "validation_per_class"):
                 if getattr(self, name):
-                    raise ValueError(f"`{name}` with `fit_on: train_and_validation`, which leaves no validation images; set it to null")
+                    raise ValueError(
+                        f"`{name}` with `fit_on: train_and_validation`, which leaves no validation images; set it to null"
+                    )
         if self.plateau and self.schedule.name != "constant":
-            raise ValueError(f"`plateau` with the schedule `{self.schedule.name}`; a plateau rule needs `constant`")
+            raise ValueError(
+                f"`plateau` with the schedule `{self.schedule.name}`; a plateau rule needs `constant`"
+            )
         return self
 
     def phase_at(self, epoch: int) -> Phase:
         """How an epoch, counted from 0, is trained."""
-        own = Phase(size=self.image_size, freeze_batch_norm=self.freeze_batch_norm, freeze_blocks=self.freeze_blocks)
+        own = Phase(
+            size=self.image_size,
+            freeze_batch_norm=self.freeze_batch_norm,
+            freeze_blocks=self.freeze_blocks,
+        )
         for step in self.progressive:
             if epoch < step.epochs:
                 return own.model_copy(update=step.model_dump(exclude={"epochs"}, exclude_none=True))

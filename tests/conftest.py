@@ -55,7 +55,9 @@ def make_archive(tmp_path, content):
             if change is None:
                 del pickles[name]
             else:
-                pickles[name] = change if isinstance(change, bytes) else legacy_pickle(content[name] | change)
+                pickles[name] = (
+                    change if isinstance(change, bytes) else legacy_pickle(content[name] | change)
+                )
         path = tmp_path / "cifar-100-python.tar.gz"
         write_archive(path, pickles)
         return path

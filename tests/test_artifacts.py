@@ -2,7 +2,13 @@ import hashlib
 
 import pytest
 
-from cifar_pipeline.artifacts import dvc_md5, read_json, replacing_file, replacing_folder, write_json
+from cifar_pipeline.artifacts import (
+    dvc_md5,
+    read_json,
+    replacing_file,
+    replacing_folder,
+    write_json,
+)
 from cifar_pipeline.errors import PipelineError
 
 

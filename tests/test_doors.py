@@ -55,7 +55,10 @@ class TestNewcomersDoor:
 
     def test_it_says_what_it_does_and_ends_with_the_figures(self, newcomers):
         copy, said, _ = newcomers
-        assert f"cannot be reached at {UNREACHABLE}, so this runs the `smoke` profile on generated images" in said
+        assert (
+            f"cannot be reached at {UNREACHABLE}, so this runs the `smoke` profile on generated images"
+            in said
+        )
         assert re.search(r"cnn9 +top-1 +\d+\.\d+% \(\d+\.\d+ to \d+\.\d+\)", said)
         shown = copy.run(sys.executable, "-m", "cifar_pipeline", "report", "cnn9").stdout
         assert shown.splitlines()[0] in said
@@ -106,7 +109,13 @@ class TestNewcomersDoor:
         copy.change("batch_size: 32\n      epochs: 6", "batch_size: 32\n      epochs: 4")
         assert list(json.loads(copy.dvc("status", "--json"))) == ["model@cnn9"]
         ran = re.findall(r"Running stage '(.+?)'", copy.dvc("repro"))
-        assert set(ran) == {"model@cnn9", "predictions@cnn9", "report@cnn9", "leaderboard", "ledger"}
+        assert set(ran) == {
+            "model@cnn9",
+            "predictions@cnn9",
+            "report@cnn9",
+            "leaderboard",
+            "ledger",
+        }
 
     def test_dvc_shows_what_the_change_made_of_the_figures(self, newcomers):
         copy, *_ = newcomers
@@ -129,7 +138,9 @@ class TestNewcomersDoor:
         assert "above_floor" in failed.stdout + failed.stderr
         failed = copy.job("leaderboard_job", check=False)
         assert failed.returncode != 0
-        assert "'efficientnet_b0' is refused: its top-1 accuracy of" in failed.stdout + failed.stderr
+        assert (
+            "'efficientnet_b0' is refused: its top-1 accuracy of" in failed.stdout + failed.stderr
+        )
         copy.change("smoke: {default: 0.5,", "smoke: {default: 0.0,")
 
     def test_a_killed_training_goes_on_and_ends_the_same(self, newcomers):
@@ -137,7 +148,13 @@ class TestNewcomersDoor:
         copy.change("batch_size: 32\n      epochs: 4", "batch_size: 32\n      epochs: 6")
         command, environment = [*JOB, "model_cnn9_job"], copy.environment
         with subprocess.Popen(
-            command, cwd=copy.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            command,
+            cwd=copy.root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         ) as process:
             assert process.stdout is not None
             assert any(line.startswith("epoch 3/6 done") for line in process.stdout)
@@ -149,7 +166,9 @@ class TestNewcomersDoor:
         assert "epoch 1/6 done" not in said
         assert not (copy.root / "data/checkpoints/cnn9/smoke").exists()
         copy.job("predictions_cnn9_job")
-        assert outputs(copy)["data/predictions/cnn9.parquet"] == made["data/predictions/cnn9.parquet"]
+        assert (
+            outputs(copy)["data/predictions/cnn9.parquet"] == made["data/predictions/cnn9.parquet"]
+        )
 
     def test_a_search_is_an_asset_and_a_stage_and_its_winner_a_recipe(self, newcomers):
         copy, *_ = newcomers
@@ -168,7 +187,9 @@ class TestNewcomersDoor:
         copy.run(*cifar, "adopt", "custom_search", "found")
         assert f"run {found['run']['id']}" in (copy.root / "params.yaml").read_text()
         copy.run(*cifar, "adopt", "custom_search", "found_final", "--final")
-        final = yaml.safe_load((copy.root / "params.yaml").read_text())["recipes"]["found_final"]["seed"]
+        final = yaml.safe_load((copy.root / "params.yaml").read_text())["recipes"]["found_final"][
+            "seed"
+        ]
         assert (final["fit_on"], final["epochs"]) == ("train_and_validation", found["final_epochs"])
         assert "no report of 'found' yet" in copy.run(*cifar, "report", "found", check=False).stderr
 
@@ -179,10 +200,24 @@ def test_dvc_repro_makes_the_same(newcomers, tmp_path):
     """All stages but those after the predictions, which DVC runs when a recipe changes (above)."""
     *_, made = newcomers
     copy = Copy(tmp_path)
-    ran = re.findall(r"Running stage '(.+?)'", copy.dvc("repro", "predictions@cnn9", "test_subsets"))
-    assert sorted(ran) == ["archive", "model@cnn9", "predictions@cnn9", "splits", "table", "test_subsets"]
+    ran = re.findall(
+        r"Running stage '(.+?)'", copy.dvc("repro", "predictions@cnn9", "test_subsets")
+    )
+    assert sorted(ran) == [
+        "archive",
+        "model@cnn9",
+        "predictions@cnn9",
+        "splits",
+        "table",
+        "test_subsets",
+    ]
     assert UP_TO_DATE in copy.dvc("status", "--with-deps", "predictions@cnn9", "test_subsets")
-    for path in ("raw/cifar-100-python.tar.gz", "table/cifar100.parquet", "splits/splits.parquet", "predictions/cnn9.parquet"):
+    for path in (
+        "raw/cifar-100-python.tar.gz",
+        "table/cifar100.parquet",
+        "splits/splits.parquet",
+        "predictions/cnn9.parquet",
+    ):
         assert outputs(copy)[f"data/{path}"] == made[f"data/{path}"], path
 
 
@@ -192,15 +227,35 @@ def test_the_ui_makes_the_same(newcomers, tmp_path):
     """`dagster dev`, and what the button `Materialize all` sends, with the profile given as in the launchpad."""
     *_, made = newcomers
     copy = Copy(tmp_path)
-    copy.change("models: [cnn9, efficientnet_b0]", "models: [cnn9]")  # half of the time; the newcomer's run has both
+    copy.change(
+        "models: [cnn9, efficientnet_b0]", "models: [cnn9]"
+    )  # half of the time; the newcomer's run has both
     copy.change("profile: smoke", "profile: quick")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "dagster", "dev", "--workspace", "workspace.yaml", "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "dagster",
+        "dev",
+        "--workspace",
+        "workspace.yaml",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     with (
         (tmp_path / "dev.log").open("w") as log,
-        subprocess.Popen(command, cwd=copy.root, env=copy.environment, stdout=log, stderr=log, start_new_session=True) as dev,
+        subprocess.Popen(
+            command,
+            cwd=copy.root,
+            env=copy.environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        ) as dev,
     ):
         try:
             address = f"http://127.0.0.1:{port}"
@@ -210,14 +265,23 @@ def test_the_ui_makes_the_same(newcomers, tmp_path):
             client = DagsterGraphQLClient("127.0.0.1", port_number=port)
             config = {"resources": {"pipeline": {"config": {"profile": "smoke"}}}}
             run = client.submit_job_execution("pipeline", run_config=config)
-            wait_for(lambda: client.get_run_status(run).value in {"SUCCESS", "FAILURE", "CANCELED"}, 600)
-            assert client.get_run_status(run).value == "SUCCESS", (tmp_path / "dev.log").read_text()[-4000:]
+            wait_for(
+                lambda: client.get_run_status(run).value in {"SUCCESS", "FAILURE", "CANCELED"}, 600
+            )
+            assert client.get_run_status(run).value == "SUCCESS", (
+                tmp_path / "dev.log"
+            ).read_text()[-4000:]
         finally:
             # A whole group, and not by SIGINT: shells start background jobs, and so all their children, deaf to it.
             os.killpg(dev.pid, signal.SIGKILL)
     assert "profile: smoke" in (copy.root / "params.yaml").read_text()
     assert UP_TO_DATE in copy.dvc("status")
-    for path in ("raw/cifar-100-python.tar.gz", "table/cifar100.parquet", "splits/splits.parquet", "predictions/cnn9.parquet"):
+    for path in (
+        "raw/cifar-100-python.tar.gz",
+        "table/cifar100.parquet",
+        "splits/splits.parquet",
+        "predictions/cnn9.parquet",
+    ):
         assert outputs(copy)[f"data/{path}"] == made[f"data/{path}"], path
 
 
@@ -282,7 +346,10 @@ def test_a_failing_check_blocks_and_is_not_versioned(copy):
         (("report", "cnn9"), "there is no report of 'cnn9' yet"),
         (("profile", "smok"), "no profile 'smok' (did you mean 'smoke'?)"),
         (("run", "--profile", "x"), "no profile 'x'"),
-        (("run", "--profile", "smoke", "--model", "cnn"), "no recipe or group 'cnn' (did you mean 'cnn9'?)"),
+        (
+            ("run", "--profile", "smoke", "--model", "cnn"),
+            "no recipe or group 'cnn' (did you mean 'cnn9'?)",
+        ),
     ],
 )
 def test_the_command_line_answers_mistakes_in_one_message(copy, arguments, message):

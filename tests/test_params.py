@@ -17,10 +17,32 @@ def test_seed_recipes_are_the_papers(params_file):
     select_profile(params_file, "seed")
     params = load_params(params_file)
     k1, k2 = params.recipe("cnn9"), params.recipe("efficientnet_b0")
-    assert (k1.optimizer.name, k1.optimizer.learning_rate, k1.batch_size, k1.epochs, k1.early_stopping) == ("adam", 1e-4, 64, 100, 20)
-    assert (k1.augmentation.shear, k1.augmentation.zoom, k1.augmentation.shift_x, k1.augmentation.horizontal_flip) == (0.2, 0.2, 0.1, 0.5)
-    assert (k2.optimizer.name, k2.optimizer.learning_rate, k2.batch_size, k2.epochs, k2.early_stopping) == ("adam", 1e-4, 8, 15, 10)
-    assert (k2.image_size, k2.interpolation, k2.weights, k2.augmentation.order) == (224, "bicubic", "imagenet", "resized")
+    assert (
+        k1.optimizer.name,
+        k1.optimizer.learning_rate,
+        k1.batch_size,
+        k1.epochs,
+        k1.early_stopping,
+    ) == ("adam", 1e-4, 64, 100, 20)
+    assert (
+        k1.augmentation.shear,
+        k1.augmentation.zoom,
+        k1.augmentation.shift_x,
+        k1.augmentation.horizontal_flip,
+    ) == (0.2, 0.2, 0.1, 0.5)
+    assert (
+        k2.optimizer.name,
+        k2.optimizer.learning_rate,
+        k2.batch_size,
+        k2.epochs,
+        k2.early_stopping,
+    ) == ("adam", 1e-4, 8, 15, 10)
+    assert (k2.image_size, k2.interpolation, k2.weights, k2.augmentation.order) == (
+        224,
+        "bicubic",
+        "imagenet",
+        "resized",
+    )
     assert k2.plateau is not None
     assert (k2.plateau.patience, k2.plateau.factor, k2.plateau.minimum) == (5, 0.5, 1e-6)
     assert (params.splits.validation_fraction, params.splits.seed) == (0.2, 123)
@@ -34,7 +56,9 @@ def changed(path, change):
 
 def test_an_unknown_key_is_refused_with_the_nearest_name(params_file):
     changed(params_file, lambda content: content["recipes"]["cnn9"]["seed"].update(batch_sise=64))
-    with pytest.raises(PipelineError, match=r"batch_sise: no such key \(did you mean 'batch_size'\?\)"):
+    with pytest.raises(
+        PipelineError, match=r"batch_sise: no such key \(did you mean 'batch_size'\?\)"
+    ):
         load_params(params_file)
 
 
@@ -45,8 +69,13 @@ def test_a_wrong_value_is_named(params_file):
 
 
 def test_an_unknown_choice_is_refused_with_the_nearest_name(params_file):
-    changed(params_file, lambda content: content["recipes"]["cnn9"]["laptop"]["optimizer"].update(name="rmspop"))
-    with pytest.raises(PipelineError, match=r"optimizer\.name: .*\(found 'rmspop'\) \(did you mean 'rmsprop'\?\)"):
+    changed(
+        params_file,
+        lambda content: content["recipes"]["cnn9"]["laptop"]["optimizer"].update(name="rmspop"),
+    )
+    with pytest.raises(
+        PipelineError, match=r"optimizer\.name: .*\(found 'rmspop'\) \(did you mean 'rmsprop'\?\)"
+    ):
         load_params(params_file)
 
 
@@ -55,31 +84,83 @@ def test_an_unknown_choice_is_refused_with_the_nearest_name(params_file):
     [
         ("cnn9", {"weights": "imagenet"}, "no pretrained weights for cnn9"),
         ("cnn9", {"freeze_blocks": 2}, "cnn9 has nothing pretrained to freeze"),
-        ("cnn9", {"progressive": [{"size": 16, "epochs": 1, "freeze_batch_norm": True}]}, "nothing pretrained to freeze"),
+        (
+            "cnn9",
+            {"progressive": [{"size": 16, "epochs": 1, "freeze_batch_norm": True}]},
+            "nothing pretrained to freeze",
+        ),
         ("cnn9", {"batch_norm_momentum": 0.9}, "cnn9 has no BatchNorm"),
-        ("ladder1", {"early_stopping": None, "progressive": [{"size": 16, "epochs": 1}]}, "whose dense layers take one image size"),
-        ("cnn9", {"progressive": [{"size": 16, "epochs": 1}]}, "`early_stopping` with `progressive`"),
+        (
+            "ladder1",
+            {"early_stopping": None, "progressive": [{"size": 16, "epochs": 1}]},
+            "whose dense layers take one image size",
+        ),
+        (
+            "cnn9",
+            {"progressive": [{"size": 16, "epochs": 1}]},
+            "`early_stopping` with `progressive`",
+        ),
         ("cnn9", {"schedule": {"warmup": 0.1}}, "`warmup` with the schedule `constant`"),
         ("cnn9", {"schedule": {"final": 0.1}}, "`final` with a constant rate"),
         ("cnn9", {"schedule": {"restarts": [{"after": 2}]}}, "`restarts` of a constant rate"),
-        ("cnn9", {"schedule": {"name": "cosine", "restarts": [{"after": 3}, {"after": 2}]}}, "write them in order"),
-        ("cnn9", {"schedule": {"name": "cosine", "restarts": [{"after": 500}]}}, "a restart after 500 epochs, of 100"),
-        ("cnn9", {"early_stopping": None, "progressive": [{"size": 64, "epochs": 1}]}, "takes 8 to 32 pixels"),
-        ("cnn9", {"batch_size": 64, "cpu_devices": 3}, "a `batch_size` of 64 with `cpu_devices: 3`"),
+        (
+            "cnn9",
+            {"schedule": {"name": "cosine", "restarts": [{"after": 3}, {"after": 2}]}},
+            "write them in order",
+        ),
+        (
+            "cnn9",
+            {"schedule": {"name": "cosine", "restarts": [{"after": 500}]}},
+            "a restart after 500 epochs, of 100",
+        ),
+        (
+            "cnn9",
+            {"early_stopping": None, "progressive": [{"size": 64, "epochs": 1}]},
+            "takes 8 to 32 pixels",
+        ),
+        (
+            "cnn9",
+            {"batch_size": 64, "cpu_devices": 3},
+            "a `batch_size` of 64 with `cpu_devices: 3`",
+        ),
         ("ladder1", {"optimizer": {"part_rates": {"stem": 0.5}}}, "a rate for the `stem` with cnn"),
         ("ladder6", {"freeze_blocks": 1}, "`freeze_blocks` with mobilenet"),
-        ("cnn9", {"fit_on": "train_and_validation"}, "`early_stopping` with `fit_on: train_and_validation`"),
+        (
+            "cnn9",
+            {"fit_on": "train_and_validation"},
+            "`early_stopping` with `fit_on: train_and_validation`",
+        ),
         ("efficientnetv2_b0", {"freeze_blocks": 7}, "efficientnetv2_b0 has 6 blocks"),
         ("cnn9", {"mixing": {"probability": 0.5}}, "set `mixup` or `cutmix`"),
         ("cnn9", {"optimizer": {"weight_decay": 0.1}}, "name it `adamw`"),
         ("cnn9", {"optimizer": {"momentum": 0.9}}, "`momentum` with `adam`"),
         ("cnn9", {"optimizer": {"name": "sgd", "nesterov": True}}, "`nesterov` needs"),
-        ("efficientnet_b0", {"architecture": {"units": 10}}, r"architecture\.efficientnet_b0\.units: no such key"),
-        ("efficientnet_b0", {"architecture": {"name": "efficientnet_b8"}}, r"did you mean 'efficientnet_b7'"),
-        ("efficientnet_b0", {"schedule": {"name": "cosine"}}, "`plateau` with the schedule `cosine`"),
+        (
+            "efficientnet_b0",
+            {"architecture": {"units": 10}},
+            r"architecture\.efficientnet_b0\.units: no such key",
+        ),
+        (
+            "efficientnet_b0",
+            {"architecture": {"name": "efficientnet_b8"}},
+            r"did you mean 'efficientnet_b7'",
+        ),
+        (
+            "efficientnet_b0",
+            {"schedule": {"name": "cosine"}},
+            "`plateau` with the schedule `cosine`",
+        ),
         ("efficientnet_b0", {"progressive": [{"size": 64, "epochs": 1}]}, "which resizes once"),
-        ("efficientnetv2_b0", {"progressive": [{"size": 64, "epochs": 10}]}, "takes 10 of 10 epochs"),
-        ("efficientnetv2_b0", {"freeze_batch_norm": True, "batch_norm_momentum": 0.9}, "keep one of them"),
+        (
+            "efficientnetv2_b0",
+            {"progressive": [{"size": 64, "epochs": 10}]},
+            "takes 10 of 10 epochs",
+        ),
+        (
+            "efficientnetv2_b0",
+            {"freeze_batch_norm": True, "batch_norm_momentum": 0.9},
+            "keep one of them",
+        ),
     ],
 )
 def test_a_contradiction_is_named(params_file, recipe, change, message):
@@ -120,7 +201,9 @@ def test_selecting_a_profile_changes_one_line(params_file):
 def test_choosing_models_changes_one_line(params_file):
     before = params_file.read_text()
     assert select_models(params_file, ["efficientnetv2_b0", "cnn9"])
-    assert params_file.read_text() == before.replace("models: [cnn9, efficientnet_b0]", "models: [efficientnetv2_b0, cnn9]", 1)
+    assert params_file.read_text() == before.replace(
+        "models: [cnn9, efficientnet_b0]", "models: [efficientnetv2_b0, cnn9]", 1
+    )
     assert load_params(params_file).models == ("efficientnetv2_b0", "cnn9")
     with pytest.raises(PipelineError, match="did you mean 'cnn9'"):
         select_models(params_file, ["cnn"])
@@ -136,11 +219,20 @@ def test_what_a_step_does_not_say_is_as_the_recipe_has_it(params_file):
     select_profile(params_file, "laptop")
     params = load_params(params_file)
     phases = {
-        name: [(phase.size, phase.freeze_batch_norm, phase.freeze_blocks) for phase in map(params.recipe(name).phase_at, range(epochs))]
+        name: [
+            (phase.size, phase.freeze_batch_norm, phase.freeze_blocks)
+            for phase in map(params.recipe(name).phase_at, range(epochs))
+        ]
         for name, epochs in (("efficientnet_b0", 9), ("efficientnetv2_b0", 10))
     }
-    assert phases["efficientnet_b0"] == [(64, False, 0)] * 4 + [(96, True, 2)] * 2 + [(128, True, 3)] * 3
-    assert phases["efficientnetv2_b0"] == [(64, True, 2)] * 2 + [(96, True, 2)] * 4 + [(128, True, 3)] * 4
+    assert (
+        phases["efficientnet_b0"]
+        == [(64, False, 0)] * 4 + [(96, True, 2)] * 2 + [(128, True, 3)] * 3
+    )
+    assert (
+        phases["efficientnetv2_b0"]
+        == [(64, True, 2)] * 2 + [(96, True, 2)] * 4 + [(128, True, 3)] * 4
+    )
 
 
 def test_environment_replaces_address_and_weights(params_file, monkeypatch):
@@ -155,23 +247,39 @@ def test_environment_replaces_address_and_weights(params_file, monkeypatch):
 
 
 def test_weights_are_named_by_architecture_for_every_seed(params_file, monkeypatch):
-    text = params_file.read_text().replace("  efficientnet_b0: #", "  other: &other #") + "\n  efficientnet_b0: *other\n"
+    text = (
+        params_file.read_text().replace("  efficientnet_b0: #", "  other: &other #")
+        + "\n  efficientnet_b0: *other\n"
+    )
     params_file.write_text(text)
     monkeypatch.setenv("CIFAR_WEIGHTS_EFFICIENTNET_B0", "/some/file.h5")
     params = load_params(params_file).model_copy(update={"profile": "quick"})
-    assert params.recipe("other").weights == params.recipe("efficientnet_b0").weights == "/some/file.h5"
+    assert (
+        params.recipe("other").weights
+        == params.recipe("efficientnet_b0").weights
+        == "/some/file.h5"
+    )
 
 
 def test_floors_are_the_recipes_own_or_the_default(params_file):
     params = load_params(params_file).model_copy(update={"profile": "quick"})
-    assert params.floor("cnn9") == params.floors["quick"]["cnn9"] > params.floor("cnn9_seed7") == params.floors["quick"]["default"]
+    assert (
+        params.floor("cnn9")
+        == params.floors["quick"]["cnn9"]
+        > params.floor("cnn9_seed7")
+        == params.floors["quick"]["default"]
+    )
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("laptop: {default: 0.1, ", "laptop: {", "floors.laptop.default is missing; write 0.0"),
-        ("smoke: {default: 0.0, cnn9:", "smoke: {default: 0.0, cnn8:", r"floors names the recipe 'cnn8' \(did you mean 'cnn9'\?\)"),
+        (
+            "smoke: {default: 0.0, cnn9:",
+            "smoke: {default: 0.0, cnn8:",
+            r"floors names the recipe 'cnn8' \(did you mean 'cnn9'\?\)",
+        ),
         ("lists: {}", "lists: {duplicates: {path: a, sha256: b}}", "give the list another name"),
         ("lists: {}", "lists: {cifair: a}", "test_subsets.lists.cifair"),
     ],
@@ -187,10 +295,16 @@ def test_floors_and_lists_are_checked(params_file, old, new, message):
 @pytest.mark.parametrize(
     ("ensembles", "message"),
     [
-        ({"one": {"members": ["cnn9"]}}, "ensembles.one: only 'cnn9', which stands on the leaderboard already"),
+        (
+            {"one": {"members": ["cnn9"]}},
+            "ensembles.one: only 'cnn9', which stands on the leaderboard already",
+        ),
         ({"twice": {"members": ["cnn9", "cnn9"]}}, "has one of them twice"),
         ({"none": {"members": []}}, "at least 1 item"),
-        ({"typo": {"members": ["cnn9", "efficientnet_b"]}}, "efficientnet_b.*did you mean 'efficientnet_b0'"),
+        (
+            {"typo": {"members": ["cnn9", "efficientnet_b"]}},
+            "efficientnet_b.*did you mean 'efficientnet_b0'",
+        ),
         (
             {"mixed": {"members": ["ladder1", "ladder1_coarse"]}},
             "ensembles.mixed has members of the 100 classes and of the 20 superclasses",

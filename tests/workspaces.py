@@ -26,7 +26,9 @@ class Copy:
     def __init__(self, root: Path) -> None:
         self.root = root
         listed = self._git(CHECKOUT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-        for name in set(filter(None, listed.split("\0"))) - {"dvc.lock"}:  # it records what this checkout's data/ holds
+        for name in set(filter(None, listed.split("\0"))) - {
+            "dvc.lock"
+        }:  # it records what this checkout's data/ holds
             if (CHECKOUT / name).is_file():
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(CHECKOUT / name, root / name)
@@ -38,7 +40,11 @@ class Copy:
     @property
     def environment(self) -> dict[str, str]:
         """As `make` sets it, for this copy."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CIFAR_", "DVC_", "DAGSTER_"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("CIFAR_", "DVC_", "DAGSTER_"))
+        }
         return kept | {
             "PYTHONPATH": str(self.root),
             "DAGSTER_HOME": str(self.root / "dagster_home"),
@@ -46,15 +52,33 @@ class Copy:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
 
-    def run(self, *command: str, check: bool = True, **environment: str | None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, check: bool = True, **environment: str | None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command in the copy; a variable given as None is unset."""
-        merged = {name: value for name, value in {**self.environment, **environment}.items() if value is not None}
-        done = subprocess.run(command, cwd=self.root, env=merged, capture_output=True, text=True, timeout=900, check=False)
+        merged = {
+            name: value
+            for name, value in {**self.environment, **environment}.items()
+            if value is not None
+        }
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=merged,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
         if check:
-            assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+            assert done.returncode == 0, (
+                f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+            )
         return done
 
-    def job(self, name: str, *arguments: str, check: bool = True, **environment: str | None) -> subprocess.CompletedProcess[str]:
+    def job(
+        self, name: str, *arguments: str, check: bool = True, **environment: str | None
+    ) -> subprocess.CompletedProcess[str]:
         return self.run(*JOB, name, *arguments, check=check, **environment)
 
     def dvc(self, *arguments: str) -> str:
@@ -62,7 +86,17 @@ class Copy:
 
     def commit(self, *what: str) -> None:
         self._git(self.root, "add", *what)
-        self._git(self.root, "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "--message", "copy")
+        self._git(
+            self.root,
+            "-c",
+            "user.name=test",
+            "-c",
+            "user.email=test@localhost",
+            "commit",
+            "--quiet",
+            "--message",
+            "copy",
+        )
 
     def change(self, old: str, new: str) -> None:
         """Change params.yaml once."""
@@ -73,4 +107,6 @@ class Copy:
 
     @staticmethod
     def _git(folder: Path, *arguments: str) -> str:
-        return subprocess.run(("git", *arguments), cwd=folder, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            ("git", *arguments), cwd=folder, capture_output=True, text=True, check=True
+        ).stdout

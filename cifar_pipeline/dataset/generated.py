@@ -42,11 +42,19 @@ class _Legacy(_PythonPickler):
                 state = (1, value.shape, value.dtype, False, value.tobytes())
                 return _reconstruct, (np.ndarray, (0,), b"b"), state
             case np.dtype():
-                return np.dtype, (value.str[1:].encode(), 0, 1), (3, b"|", None, None, None, -1, -1, 0)
+                return (
+                    np.dtype,
+                    (value.str[1:].encode(), 0, 1),
+                    (3, b"|", None, None, None, -1, -1, 0),
+                )
         return NotImplemented
 
     def save_global(self, value: Any, name: str | None = None) -> None:
-        names = {_reconstruct: b"numpy.core.multiarray\n_reconstruct\n", np.ndarray: b"numpy\nndarray\n", np.dtype: b"numpy\ndtype\n"}
+        names = {
+            _reconstruct: b"numpy.core.multiarray\n_reconstruct\n",
+            np.ndarray: b"numpy\nndarray\n",
+            np.dtype: b"numpy\ndtype\n",
+        }
         self.write(pickle.GLOBAL + names[value])
         self.memoize(value)
 
@@ -79,8 +87,13 @@ def images(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     grid = np.linspace(-1, 1, SIZE)
     wave = np.cos(angle)[:, None, None] * grid[:, None] + np.sin(angle)[:, None, None] * grid
     stripes = (0.5 + 0.5 * np.sin(9 * wave + phase[:, None, None]))[..., None]
-    light, dark = _colour(coarse // 4, 5)[:, None, None], 0.5 * _colour(coarse % 4, 4)[:, None, None]
-    pixels = stripes * light + (1 - stripes) * dark + rng.normal(0, 0.03, (len(labels), SIZE, SIZE, 3))
+    light, dark = (
+        _colour(coarse // 4, 5)[:, None, None],
+        0.5 * _colour(coarse % 4, 4)[:, None, None],
+    )
+    pixels = (
+        stripes * light + (1 - stripes) * dark + rng.normal(0, 0.03, (len(labels), SIZE, SIZE, 3))
+    )
     return cast(np.ndarray, (pixels.clip(0, 1) * 255).astype(np.uint8))
 
 
@@ -103,7 +116,9 @@ def members(train_per_class: int, test_per_class: int, seed: int) -> dict[str, d
     for split, per_class in (("train", train_per_class), ("test", test_per_class)):
         fine = rng.permutation(np.repeat(np.arange(COARSE * FINE_PER_COARSE), per_class))
         content[split] = {
-            b"filenames": [f"{fine_names[label]}_s_{row:06d}.png".encode() for row, label in enumerate(fine)],
+            b"filenames": [
+                f"{fine_names[label]}_s_{row:06d}.png".encode() for row, label in enumerate(fine)
+            ],
             b"batch_label": b"generated " + split.encode(),
             b"fine_labels": [int(label) for label in fine],
             b"coarse_labels": [int(label) % COARSE for label in fine],
@@ -117,7 +132,9 @@ def write_archive(target: Path, pickles: dict[str, bytes]) -> None:
     with (
         replacing_file(target) as temporary,
         temporary.open("wb") as file,
-        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped,  # a time stamp would change the checksum
+        gzip.GzipFile(
+            "", "wb", fileobj=file, mtime=0
+        ) as zipped,  # a time stamp would change the checksum
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.GNU_FORMAT) as archive,
     ):
         for name, content in {"file.txt~": b"", **pickles}.items():

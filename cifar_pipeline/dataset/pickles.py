@@ -29,9 +29,15 @@ class _Array:
         """The uint8 array described by the state, without a copy of the pixels."""
         match self.state:
             case (_, tuple(shape), _DType(kind=b"u1"), fortran, bytes(pixels)):
-                if not fortran and all(isinstance(n, int) and n >= 0 for n in shape) and math.prod(shape) == len(pixels):
+                if (
+                    not fortran
+                    and all(isinstance(n, int) and n >= 0 for n in shape)
+                    and math.prod(shape) == len(pixels)
+                ):
                     return np.frombuffer(pixels, np.uint8).reshape(shape)
-        raise PipelineError("the pickle holds an array that is not uint8 in C order, or whose shape and size disagree")
+        raise PipelineError(
+            "the pickle holds an array that is not uint8 in C order, or whose shape and size disagree"
+        )
 
 
 class _DType:
@@ -65,7 +71,9 @@ class _Unpickler(pickle.Unpickler):
         return ADMITTED[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
-        raise PipelineError(f"the pickle refers to an object outside itself ({pid!r:.40}); nothing was run.")
+        raise PipelineError(
+            f"the pickle refers to an object outside itself ({pid!r:.40}); nothing was run."
+        )
 
 
 def read_pickle(content: bytes, name: str) -> dict[str, Any]:
@@ -83,9 +91,13 @@ def read_pickle(content: bytes, name: str) -> dict[str, Any]:
         raise PipelineError(f"{name}: {error}") from None
     # Damaged opcodes surface as almost any built-in error; each means the same to the reader.
     except Exception as error:
-        raise PipelineError(f"{name} is not a readable pickle ({type(error).__name__}: {error}); fetch the archive again") from None
+        raise PipelineError(
+            f"{name} is not a readable pickle ({type(error).__name__}: {error}); fetch the archive again"
+        ) from None
     if not isinstance(loaded, dict):
-        raise PipelineError(f"{name} holds a {type(loaded).__name__}, expected a dict; fetch the archive again")
+        raise PipelineError(
+            f"{name} holds a {type(loaded).__name__}, expected a dict; fetch the archive again"
+        )
     return {_text(key): _plain(value, name) for key, value in loaded.items()}
 
 
@@ -104,4 +116,6 @@ def _plain(value: Any, name: str) -> Any:
         case int() | float() | None:
             return value
         case _:
-            raise PipelineError(f"{name} holds a {type(value).__name__}, expected arrays, lists, strings and numbers")
+            raise PipelineError(
+                f"{name} holds a {type(value).__name__}, expected arrays, lists, strings and numbers"
+            )

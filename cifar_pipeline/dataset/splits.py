@@ -27,16 +27,29 @@ def build_splits(table: pa.Table, settings: SplitSettings) -> pa.Table:
     upstream_train = np.asarray(table["upstream_split"].to_pandas() == "train")
     train_rows = np.flatnonzero(upstream_train)
     labels = table["fine_label"].to_numpy()[train_rows]
-    splitter = StratifiedShuffleSplit(n_splits=1, test_size=settings.validation_fraction, random_state=settings.seed)
+    splitter = StratifiedShuffleSplit(
+        n_splits=1, test_size=settings.validation_fraction, random_state=settings.seed
+    )
     try:
         _, held_out = next(splitter.split(train_rows, labels))
     except ValueError as error:
-        raise PipelineError(f"splits.validation_fraction {settings.validation_fraction} cannot be kept: {error}") from None
+        raise PipelineError(
+            f"splits.validation_fraction {settings.validation_fraction} cannot be kept: {error}"
+        ) from None
     code = np.where(upstream_train, 0, 2).astype(np.int8)
     code[train_rows[held_out]] = 1
-    metadata = {"archive_sha256": archive_of(table), "validation_fraction": str(settings.validation_fraction), "seed": str(settings.seed)}
-    schema = pa.schema([("row_id", pa.int32()), ("split", pa.dictionary(pa.int8(), pa.string()))], metadata=metadata)
-    return pa.table([pa.array(row_id), pa.DictionaryArray.from_arrays(code, list(SPLITS))], schema=schema)
+    metadata = {
+        "archive_sha256": archive_of(table),
+        "validation_fraction": str(settings.validation_fraction),
+        "seed": str(settings.seed),
+    }
+    schema = pa.schema(
+        [("row_id", pa.int32()), ("split", pa.dictionary(pa.int8(), pa.string()))],
+        metadata=metadata,
+    )
+    return pa.table(
+        [pa.array(row_id), pa.DictionaryArray.from_arrays(code, list(SPLITS))], schema=schema
+    )
 
 
 def archive_of(table: pa.Table) -> str:
@@ -55,7 +68,9 @@ def split_rows(splits: pa.Table, split: Split) -> np.ndarray:
     return np.sort(splits["row_id"].to_numpy()[np.asarray(splits["split"].to_pandas() == split)])
 
 
-def stratified_subset(rows: np.ndarray, labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray:
+def stratified_subset(
+    rows: np.ndarray, labels: np.ndarray, per_class: int | None, seed: int
+) -> np.ndarray:
     """Sorted subset of `rows` with `per_class` of each class of `labels` (parallel to `rows`); all where None.
 
     Raises: PipelineError when a class has fewer.
@@ -66,7 +81,9 @@ def stratified_subset(rows: np.ndarray, labels: np.ndarray, per_class: int | Non
     by_class = order[np.argsort(labels[order], kind="stable")]
     counts = np.bincount(labels)
     if counts.min() < per_class:
-        raise PipelineError(f"the recipe asks for {per_class} images a class, class {counts.argmin()} has {counts.min()}; lower it")
+        raise PipelineError(
+            f"the recipe asks for {per_class} images a class, class {counts.argmin()} has {counts.min()}; lower it"
+        )
     starts = np.cumsum(counts) - counts
     chosen = by_class[(starts[:, None] + np.arange(per_class)).ravel()]
     return np.sort(rows[chosen])

@@ -52,7 +52,9 @@ class _Bounded:
         content = self.file.read(size)
         self.left -= len(content)
         if self.left < 0:
-            raise PipelineError(f"the archive unpacks to more than {ARCHIVE_LIMIT:,} bytes, CIFAR-100 needs 187 million")
+            raise PipelineError(
+                f"the archive unpacks to more than {ARCHIVE_LIMIT:,} bytes, CIFAR-100 needs 187 million"
+            )
         return content
 
 
@@ -63,24 +65,43 @@ def read_archive(archive: Path) -> dict[str, dict[str, Any]]:
     """
     content: dict[str, dict[str, Any]] = {}
     try:
-        with gzip.open(archive) as file, tarfile.open(fileobj=_Bounded(file), mode="r|", bufsize=1 << 20) as tar:  # type: ignore[call-overload]
+        with (
+            gzip.open(archive) as file,
+            tarfile.open(fileobj=_Bounded(file), mode="r|", bufsize=1 << 20) as tar,
+        ):  # type: ignore[call-overload]
             for member in tar:
                 path = PurePosixPath(member.name)
-                if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-                    raise PipelineError(f"the member '{member.name}' is a link or points outside the archive's folder")
+                if (
+                    path.is_absolute()
+                    or ".." in path.parts
+                    or not (member.isfile() or member.isdir())
+                ):
+                    raise PipelineError(
+                        f"the member '{member.name}' is a link or points outside the archive's folder"
+                    )
                 if member.size > MEMBER_LIMIT:
-                    raise PipelineError(f"the member '{member.name}' has {member.size:,} bytes, at most {MEMBER_LIMIT:,} are read")
+                    raise PipelineError(
+                        f"the member '{member.name}' has {member.size:,} bytes, at most {MEMBER_LIMIT:,} are read"
+                    )
                 if path.parent == PurePosixPath("cifar-100-python") and path.name in MEMBERS:
                     extracted = tar.extractfile(member)
-                    content[path.name] = read_pickle(extracted.read() if extracted else b"", path.name)
+                    content[path.name] = read_pickle(
+                        extracted.read() if extracted else b"", path.name
+                    )
     except FileNotFoundError:
-        raise PipelineError(f"{archive} is missing; materialize the asset `archive` first") from None
+        raise PipelineError(
+            f"{archive} is missing; materialize the asset `archive` first"
+        ) from None
     except PipelineError as error:
         raise PipelineError(f"{archive}: {error}") from None
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise PipelineError(f"{archive} is damaged ({error}); delete it and materialize `archive` again") from None
+        raise PipelineError(
+            f"{archive} is damaged ({error}); delete it and materialize `archive` again"
+        ) from None
     if missing := [name for name in MEMBERS if name not in content]:
-        raise PipelineError(f"{archive} has no member {missing} in cifar-100-python/; fetch it again")
+        raise PipelineError(
+            f"{archive} has no member {missing} in cifar-100-python/; fetch it again"
+        )
     return content
 
 
@@ -89,7 +110,9 @@ def build_table(archive: Path) -> pa.Table:
 
     Raises: PipelineError as `read_archive` does, and for shapes, counts or labels that cannot be CIFAR-100.
     """
-    with ThreadPoolExecutor(1) as pool:  # hashing takes a sixth of the whole time, and another core is free
+    with ThreadPoolExecutor(
+        1
+    ) as pool:  # hashing takes a sixth of the whole time, and another core is free
         digest = pool.submit(file_digest, archive, "sha256")
         content = read_archive(archive)
     fine_names = _names(content["meta"], "fine_label_names", FINE)
@@ -101,8 +124,14 @@ def build_table(archive: Path) -> pa.Table:
     for name, rows in (("train", slice(0, sizes["train"])), ("test", slice(sizes["train"], None))):
         member = content.pop(name)
         data = member.get("data")
-        if not isinstance(data, np.ndarray) or data.shape != (sizes[name], IMAGE_BYTES) or not sizes[name]:
-            raise PipelineError(f"{name}: 'data' is {getattr(data, 'shape', type(data).__name__)}, expected (N, {IMAGE_BYTES}) uint8")
+        if (
+            not isinstance(data, np.ndarray)
+            or data.shape != (sizes[name], IMAGE_BYTES)
+            or not sizes[name]
+        ):
+            raise PipelineError(
+                f"{name}: 'data' is {getattr(data, 'shape', type(data).__name__)}, expected (N, {IMAGE_BYTES}) uint8"
+            )
         images[rows] = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         for key, classes in (("fine_labels", FINE), ("coarse_labels", COARSE)):
             columns[key].append(_labels(member, name, key, classes, sizes[name]))
@@ -117,7 +146,9 @@ def build_table(archive: Path) -> pa.Table:
         pa.array(coarse),
         pa.DictionaryArray.from_arrays(fine.astype(np.int8), fine_names),
         pa.DictionaryArray.from_arrays(coarse.astype(np.int8), coarse_names),
-        pa.FixedSizeBinaryArray.from_buffers(pa.binary(IMAGE_BYTES), len(images), [None, pa.py_buffer(images)]),
+        pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(IMAGE_BYTES), len(images), [None, pa.py_buffer(images)]
+        ),
     ]
     metadata = {
         "shape": "32,32,3",
@@ -133,8 +164,16 @@ def write_table(table: pa.Table, target: Path) -> None:
     """Write Parquet with row groups of 10,000; the same table gives the same bytes."""
     with replacing_file(target) as temporary:
         # Pixels barely compress (3 %), and neither dictionaries nor statistics of them are of use to a reader.
-        dictionaries = [name for name in table.column_names if name not in ("image", "row_id", "file_name")]
-        pq.write_table(table, temporary, row_group_size=10_000, use_dictionary=dictionaries, write_statistics=["row_id"])
+        dictionaries = [
+            name for name in table.column_names if name not in ("image", "row_id", "file_name")
+        ]
+        pq.write_table(
+            table,
+            temporary,
+            row_group_size=10_000,
+            use_dictionary=dictionaries,
+            write_statistics=["row_id"],
+        )
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -145,7 +184,9 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns)
     except FileNotFoundError:
-        raise PipelineError(f"{path} is missing; materialize its asset first (`make run`, or `dvc pull`)") from None
+        raise PipelineError(
+            f"{path} is missing; materialize its asset first (`make run`, or `dvc pull`)"
+        ) from None
     except (pa.ArrowInvalid, OSError) as error:
         raise PipelineError(f"{path} is damaged ({error}); materialize its asset again") from None
 
@@ -160,7 +201,11 @@ def pixels(table: pa.Table) -> np.ndarray:
 
 def _names(meta: dict[str, Any], key: str, count: int) -> list[str]:
     names = meta.get(key)
-    if not isinstance(names, list) or len(set(names)) != count or not all(isinstance(name, str) for name in names):
+    if (
+        not isinstance(names, list)
+        or len(set(names)) != count
+        or not all(isinstance(name, str) for name in names)
+    ):
         raise PipelineError(f"meta: '{key}' is not a list of {count} different names")
     return names
 
@@ -170,7 +215,9 @@ def _labels(member: dict[str, Any], name: str, key: str, classes: int, rows: int
     if not isinstance(labels, list) or len(labels) != rows:
         raise PipelineError(f"{name}: '{key}' is not a list of {rows} labels")
     if wrong := [label for label in labels if type(label) is not int or not 0 <= label < classes]:
-        raise PipelineError(f"{name}: '{key}' holds {wrong[0]!r}, expected whole numbers from 0 to {classes - 1}")
+        raise PipelineError(
+            f"{name}: '{key}' holds {wrong[0]!r}, expected whole numbers from 0 to {classes - 1}"
+        )
     return np.array(labels, np.uint8)
 
 

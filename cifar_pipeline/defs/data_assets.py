@@ -26,9 +26,13 @@ SPLIT_CHECKS = {
 }
 
 
-def build_data_assets(stages: Mapping[tuple[str, ...], Stage], params: Params) -> list[dg.AssetsDefinition]:
+def build_data_assets(
+    stages: Mapping[tuple[str, ...], Stage], params: Params
+) -> list[dg.AssetsDefinition]:
     """archive → table → splits, and table → test_subsets."""
-    archive_stage, table_stage, splits_stage, subsets_stage = (stages[key,] for key in ("archive", "table", "splits", "test_subsets"))
+    archive_stage, table_stage, splits_stage, subsets_stage = (
+        stages[key,] for key in ("archive", "table", "splits", "test_subsets")
+    )
 
     @dg.asset(
         name="archive",
@@ -47,7 +51,9 @@ def build_data_assets(stages: Mapping[tuple[str, ...], Stage], params: Params) -
         with pipeline.step(context) as (home, active):
             written = obtain_archive(active.source(), home.archive)
             with home.archive.open("rb") as file:
-                readable = Check("readable", file.read(2) == GZIP_MAGIC, {"bytes": home.archive.stat().st_size})
+                readable = Check(
+                    "readable", file.read(2) == GZIP_MAGIC, {"bytes": home.archive.stat().st_size}
+                )
         metadata = {
             "source": active.source().url or "generated",
             "sha256": file_digest(home.archive, "sha256"),
@@ -119,7 +125,11 @@ def build_data_assets(stages: Mapping[tuple[str, ...], Stage], params: Params) -
         from cifar_pipeline.evaluation.subsets import SHEET, write_subsets
 
         with pipeline.step(context) as (home, active):
-            counts = write_subsets(home.table, active.test_subsets.lists, home.root, home.test_subsets)
-        return finished(subsets_stage, metadata={**counts, "contact_sheet": inline(home.test_subsets / SHEET)})
+            counts = write_subsets(
+                home.table, active.test_subsets.lists, home.root, home.test_subsets
+            )
+        return finished(
+            subsets_stage, metadata={**counts, "contact_sheet": inline(home.test_subsets / SHEET)}
+        )
 
     return [archive, table, splits, test_subsets]

@@ -15,21 +15,40 @@ ALL_MODELS = "all_models"
 def build_jobs(stages: Iterable[Stage], params: Params) -> list[Any]:
     """`pipeline`, `<asset>_job` for each stage, and jobs that train several models on the data that is there."""
     single = [
-        dg.define_asset_job(stage.job, selection=dg.AssetSelection.assets(dg.AssetKey(stage.key)), description=f"Only {stage.name}.")
+        dg.define_asset_job(
+            stage.job,
+            selection=dg.AssetSelection.assets(dg.AssetKey(stage.key)),
+            description=f"Only {stage.name}.",
+        )
         for stage in stages
     ]
-    groups = {ALL_MODELS: params.models, **{name: members for name, members in params.groups.items() if set(members) <= set(params.models)}}
+    groups = {
+        ALL_MODELS: params.models,
+        **{
+            name: members
+            for name, members in params.groups.items()
+            if set(members) <= set(params.models)
+        },
+    }
     several = [
         dg.define_asset_job(
-            name, selection=_models(members), description=f"Train and report on {', '.join(members)}; then the pages over all."
+            name,
+            selection=_models(members),
+            description=f"Train and report on {', '.join(members)}; then the pages over all.",
         )
         for name, members in groups.items()
     ]
     # A search is not a step on the way: hours that nobody asked for.
     whole = dg.AssetSelection.all() - dg.AssetSelection.groups("searches")
-    return [dg.define_asset_job(WHOLE_GRAPH, selection=whole, description="Archive to leaderboard."), *several, *single]
+    return [
+        dg.define_asset_job(WHOLE_GRAPH, selection=whole, description="Archive to leaderboard."),
+        *several,
+        *single,
+    ]
 
 
 def _models(names: Iterable[str]) -> dg.AssetSelection:
-    made = [dg.AssetKey([kind, name]) for kind in ("model", "predictions", "report") for name in names]
+    made = [
+        dg.AssetKey([kind, name]) for kind in ("model", "predictions", "report") for name in names
+    ]
     return dg.AssetSelection.assets(*made, "leaderboard", "ledger")

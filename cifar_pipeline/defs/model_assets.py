@@ -21,7 +21,9 @@ REPORT_CHECKS = {
 }
 
 
-def build_model_assets(stages: Mapping[tuple[str, ...], Stage], params: Params) -> list[dg.AssetsDefinition]:
+def build_model_assets(
+    stages: Mapping[tuple[str, ...], Stage], params: Params
+) -> list[dg.AssetsDefinition]:
     """model → predictions → report for every recipe, then the leaderboard and the ledger."""
     assets = []
     for name in params.models:
@@ -30,7 +32,11 @@ def build_model_assets(stages: Mapping[tuple[str, ...], Stage], params: Params) 
             _predictions(name, stages["predictions", name], params),
             _report(name, stages["report", name], params),
         ]
-    return [*assets, _leaderboard(stages["leaderboard",], params), _ledger(stages["ledger",], params)]
+    return [
+        *assets,
+        _leaderboard(stages["leaderboard",], params),
+        _ledger(stages["ledger",], params),
+    ]
 
 
 def _model(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
@@ -49,13 +55,19 @@ def _model(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
                 **{key: round(value, 5) for key, value in record.items() if value is not None},
                 "minutes_left": round(seconds_left / 60, 1),
             }
-            context.log_event(dg.AssetObservation(dg.AssetKey(stage.key), metadata=shown, description=f"epoch {record['epoch']}"))
+            context.log_event(
+                dg.AssetObservation(
+                    dg.AssetKey(stage.key), metadata=shown, description=f"epoch {record['epoch']}"
+                )
+            )
 
         with pipeline.step(context) as (home, active):
             checks, summary = train_and_save(name, active, home, {"id": context.run_id}, report)
             curves = _picture_of_history(home.model(name))
         result = finished(stage, checks, {**summary, "curves": curves})
-        shutil.rmtree(home.checkpoints(name, active.profile), ignore_errors=True)  # now that DVC has what they led to
+        shutil.rmtree(
+            home.checkpoints(name, active.profile), ignore_errors=True
+        )  # now that DVC has what they led to
         return result
 
     return model
@@ -91,9 +103,15 @@ def _report(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
 
         with pipeline.step(context) as (home, active):
             folder = home.report(name)
-            metrics = write_report(name, Inputs(home.predictions(name), home.model(name), home.table, home.test_subsets), folder)
+            metrics = write_report(
+                name,
+                Inputs(home.predictions(name), home.model(name), home.table, home.test_subsets),
+                folder,
+            )
             checks = check_report(folder, active.floor(name))
-        pictures = {picture.stem: inline(picture) for picture in sorted((folder / PLOTS).glob("*.png"))}
+        pictures = {
+            picture.stem: inline(picture) for picture in sorted((folder / PLOTS).glob("*.png"))
+        }
         return finished(stage, checks, {**metrics, **pictures})
 
     return report
@@ -108,13 +126,28 @@ def _leaderboard(stage: Stage, params: Params) -> dg.AssetsDefinition:
     def leaderboard(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
         import pandas as pd
 
-        from cifar_pipeline.evaluation.leaderboard import ENSEMBLES, PICTURES, Entry, write_leaderboard
+        from cifar_pipeline.evaluation.leaderboard import (
+            ENSEMBLES,
+            PICTURES,
+            Entry,
+            write_leaderboard,
+        )
 
         with pipeline.step(context) as (home, active):
-            entries = {name: Entry(home.report(name), home.predictions(name), active.floor(name)) for name in active.models}
-            possible = {key: ensemble for key, ensemble in active.ensembles.items() if set(ensemble.members) <= set(active.models)}
+            entries = {
+                name: Entry(home.report(name), home.predictions(name), active.floor(name))
+                for name in active.models
+            }
+            possible = {
+                key: ensemble
+                for key, ensemble in active.ensembles.items()
+                if set(ensemble.members) <= set(active.models)
+            }
             board = write_leaderboard(entries, possible, home.leaderboard)
-        best = {"best_model": str(board["model"].iloc[0]), "best_top1": float(board["top1"].iloc[0])}
+        best = {
+            "best_model": str(board["model"].iloc[0]),
+            "best_top1": float(board["top1"].iloc[0]),
+        }
         pictures = {name: inline(home.leaderboard / f"{name}.png") for name in PICTURES}
         ensembles = pd.read_csv(home.leaderboard / ENSEMBLES)
         tables = {
@@ -140,7 +173,13 @@ def _ledger(stage: Stage, params: Params) -> dg.AssetsDefinition:
             found = [claims.run_of(name, home.report(name)) for name in active.models]
             runs = claims.merge(claims.load_runs(home.recorded_runs), [run for run in found if run])
             verdicts = claims.write_ledger(runs, home.ledger)
-        return finished(stage, metadata={**verdicts, "ledger": dg.MetadataValue.md(claims.markdown(claims.ledger(runs)))})
+        return finished(
+            stage,
+            metadata={
+                **verdicts,
+                "ledger": dg.MetadataValue.md(claims.markdown(claims.ledger(runs))),
+            },
+        )
 
     return ledger
 

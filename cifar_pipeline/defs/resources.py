@@ -44,13 +44,17 @@ class Pipeline(dg.ConfigurableResource):
         if self.profile is None or self.profile == load_params(home.params).profile:
             return
         if under_dvc():
-            raise PipelineError(f"dvc runs params.yaml's profile, not '{self.profile}'; use `dvc exp run -S profile={self.profile}`")
+            raise PipelineError(
+                f"dvc runs params.yaml's profile, not '{self.profile}'; use `dvc exp run -S profile={self.profile}`"
+            )
         select_profile(home.params, self.profile)
         # Code versions were computed for the old profile when this process loaded the definitions; a new one is right.
         raise dg.RetryRequested(max_retries=1, seconds_to_wait=0)
 
 
-def finished(stage: Stage, checks: Sequence[Check] = (), metadata: dict[str, Any] | None = None) -> dg.MaterializeResult:
+def finished(
+    stage: Stage, checks: Sequence[Check] = (), metadata: dict[str, Any] | None = None
+) -> dg.MaterializeResult:
     """What an asset returns: DVC has its files, its data version is DVC's md5, and its checks are attached.
 
     A failing check leaves DVC alone: what is wrong is not versioned.
@@ -72,12 +76,18 @@ def finished(stage: Stage, checks: Sequence[Check] = (), metadata: dict[str, Any
 
 def inline(picture: Path) -> dg.MarkdownMetadataValue:
     """A picture as metadata; the UI opens it in a dialog."""
-    return dg.MetadataValue.md(f"![{picture.stem}](data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()})")
+    return dg.MetadataValue.md(
+        f"![{picture.stem}](data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()})"
+    )
 
 
 def _check_result(check: Check) -> dg.AssetCheckResult:
-    severity = dg.AssetCheckSeverity.WARN if check.name in REPORTED_ONLY else dg.AssetCheckSeverity.ERROR
-    return dg.AssetCheckResult(check_name=check.name, passed=check.passed, severity=severity, metadata=check.details)
+    severity = (
+        dg.AssetCheckSeverity.WARN if check.name in REPORTED_ONLY else dg.AssetCheckSeverity.ERROR
+    )
+    return dg.AssetCheckResult(
+        check_name=check.name, passed=check.passed, severity=severity, metadata=check.details
+    )
 
 
 REPORTED_ONLY = {"identical_across_splits"}
@@ -87,7 +97,12 @@ REPORTED_ONLY = {"identical_across_splits"}
 def check_specs(stage: Stage, checks: Mapping[str, str]) -> list[dg.AssetCheckSpec]:
     """Specs of the checks (name: description) an asset attaches to its result; blocking, unless they only report."""
     return [
-        dg.AssetCheckSpec(name, asset=dg.AssetKey(stage.key), blocking=name not in REPORTED_ONLY, description=description)
+        dg.AssetCheckSpec(
+            name,
+            asset=dg.AssetKey(stage.key),
+            blocking=name not in REPORTED_ONLY,
+            description=description,
+        )
         for name, description in checks.items()
     ]
 
@@ -109,13 +124,21 @@ def code_version(stage: Stage, params: Params) -> str:
     sources = {
         file.relative_to(package).as_posix(): file.read_text()
         for path in stage.code
-        for file in ([package / path] if path.endswith(".py") else sorted((package / path).rglob("*")))
+        for file in (
+            [package / path] if path.endswith(".py") else sorted((package / path).rglob("*"))
+        )
         if file.suffix in {".py", ".j2", ".yaml"}
     }
     home = Workspace.current()
-    sources |= {file: (home.root / file).read_text() for file in stage.files if (home.root / file).is_file()}
-    return _digest({"settings": {key: params.value(key) for key in stage.params}, "sources": sources})
+    sources |= {
+        file: (home.root / file).read_text() for file in stage.files if (home.root / file).is_file()
+    }
+    return _digest(
+        {"settings": {key: params.value(key) for key in stage.params}, "sources": sources}
+    )
 
 
 def _digest(content: Any) -> str:
-    return hashlib.md5(json.dumps(content, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
+    return hashlib.md5(
+        json.dumps(content, sort_keys=True).encode(), usedforsecurity=False
+    ).hexdigest()

@@ -25,11 +25,18 @@ def worker_process() -> str:
 def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Fail the runs of this host whose process is gone, and free their pool slots. Returns their ids."""
     dead = []
-    unfinished = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    unfinished = [
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.CANCELING,
+    ]
     for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
         host, _, process = run.tags.get(WORKER_TAG, "").partition(":")
         if host == socket.gethostname() and not _alive(process):
-            instance.report_run_failed(run, f"Its process ({process.partition(':')[0]}) is gone: it was killed, or the machine went down.")
+            instance.report_run_failed(
+                run,
+                f"Its process ({process.partition(':')[0]}) is gone: it was killed, or the machine went down.",
+            )
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             dead.append(run.run_id)
     return dead

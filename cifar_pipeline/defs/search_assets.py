@@ -13,7 +13,9 @@ from cifar_pipeline.defs.stages import Stage
 from cifar_pipeline.params import Params
 
 
-def build_search_assets(stages: Mapping[tuple[str, ...], Stage], params: Params) -> list[dg.AssetsDefinition]:
+def build_search_assets(
+    stages: Mapping[tuple[str, ...], Stage], params: Params
+) -> list[dg.AssetsDefinition]:
     """One for each search in the graph."""
     return [_search(name, stages["search", name], params) for name in params.search]
 
@@ -31,16 +33,28 @@ def _search(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
 
         def report(trial: dict[str, Any], table: str, pictures: Path) -> None:
             described = f"{trial['stage']}, trial {trial['trial']}: {trial['state']}"
-            seen = {"trials": dg.MetadataValue.md(table), **{path.stem: inline(path) for path in sorted(pictures.glob("*.png"))}}
-            context.log_event(dg.AssetObservation(dg.AssetKey(stage.key), metadata={**trial, **seen}, description=described))
+            seen = {
+                "trials": dg.MetadataValue.md(table),
+                **{path.stem: inline(path) for path in sorted(pictures.glob("*.png"))},
+            }
+            context.log_event(
+                dg.AssetObservation(
+                    dg.AssetKey(stage.key), metadata={**trial, **seen}, description=described
+                )
+            )
 
         with pipeline.step(context) as (home, active):
             summary = search_and_save(name, active, home, {"id": context.run_id}, report)
             folder = home.search(name)
-        pictures = {f"{path.parent.name}_{path.stem}": inline(path) for path in sorted((folder / PLOTS).rglob("*.png"))}
+        pictures = {
+            f"{path.parent.name}_{path.stem}": inline(path)
+            for path in sorted((folder / PLOTS).rglob("*.png"))
+        }
         winner = dg.MetadataValue.md(f"```yaml\n{(folder / WINNER).read_text()}```")
         result = finished(stage, metadata={**summary, "winner": winner, **pictures})
-        shutil.rmtree(home.study(name, active.profile), ignore_errors=True)  # now that DVC has what it led to
+        shutil.rmtree(
+            home.study(name, active.profile), ignore_errors=True
+        )  # now that DVC has what it led to
         return result
 
     return search

@@ -9,9 +9,20 @@ from cifar_pipeline.params import Params
 from cifar_pipeline.paths import Workspace
 
 EVALUATION = ("cifar_pipeline/evaluation",)
-SUBSETS = tuple(f"cifar_pipeline/evaluation/{name}.py" for name in ("duplicates", "plots", "subsets"))
+SUBSETS = tuple(
+    f"cifar_pipeline/evaluation/{name}.py" for name in ("duplicates", "plots", "subsets")
+)
 PREDICTIONS = ("cifar_pipeline/evaluation/predictions.py", "cifar_pipeline/inputs")
-REPORT_PARTS = ("index.html", "README.md", "metrics.json", "provenance.json", "history.csv", "confusions.csv", "tables", "plots")
+REPORT_PARTS = (
+    "index.html",
+    "README.md",
+    "metrics.json",
+    "provenance.json",
+    "history.csv",
+    "confusions.csv",
+    "tables",
+    "plots",
+)
 
 
 @dataclass(frozen=True)
@@ -48,32 +59,86 @@ def build_stages(params: Params) -> dict[tuple[str, ...], Stage]:
 
     profile = params.profile
     stages = [
-        Stage(("archive",), (), (path(home.archive),), (f"profiles.{profile}.source", "sources"), ("cifar_pipeline/dataset",)),
+        Stage(
+            ("archive",),
+            (),
+            (path(home.archive),),
+            (f"profiles.{profile}.source", "sources"),
+            ("cifar_pipeline/dataset",),
+        ),
         Stage(("table",), (("archive",),), (path(home.table),), (), ("cifar_pipeline/dataset",)),
-        Stage(("splits",), (("table",),), (path(home.splits),), ("splits",), ("cifar_pipeline/dataset",)),
-        Stage(("test_subsets",), (("table",),), (path(home.test_subsets),), ("test_subsets",), SUBSETS),
+        Stage(
+            ("splits",),
+            (("table",),),
+            (path(home.splits),),
+            ("splits",),
+            ("cifar_pipeline/dataset",),
+        ),
+        Stage(
+            ("test_subsets",), (("table",),), (path(home.test_subsets),), ("test_subsets",), SUBSETS
+        ),
     ]
     reports: list[tuple[str, ...]] = []
     scored: list[tuple[str, ...]] = []
     floors = (f"floors.{profile}",)
-    training = tuple(f"cifar_pipeline/{part}" for part in ("dataset/splits.py", "inputs", "models", "recipes.py", "training"))
+    training = tuple(
+        f"cifar_pipeline/{part}"
+        for part in ("dataset/splits.py", "inputs", "models", "recipes.py", "training")
+    )
     for name in params.search:
-        settings = tuple(f"{kind}.{name}.{part}" for kind in ("searches", "recipes") for part in dict.fromkeys(("seed", profile)))
+        settings = tuple(
+            f"{kind}.{name}.{part}"
+            for kind in ("searches", "recipes")
+            for part in dict.fromkeys(("seed", profile))
+        )
         code = (*training, "cifar_pipeline/search")
-        stages += [Stage(("search", name), (("table",), ("splits",)), (path(home.search(name)),), settings, code)]
+        stages += [
+            Stage(
+                ("search", name),
+                (("table",), ("splits",)),
+                (path(home.search(name)),),
+                settings,
+                code,
+            )
+        ]
     for name in params.models:
         recipe = tuple(f"recipes.{name}.{part}" for part in dict.fromkeys(("seed", profile)))
         model, predictions, report = ("model", name), ("predictions", name), ("report", name)
         stages += [
             Stage(model, (("table",), ("splits",)), (path(home.model(name)),), recipe, training),
-            Stage(predictions, (model, ("table",), ("splits",)), (path(home.predictions(name)),), (), PREDICTIONS),
-            Stage(report, (predictions, model, ("table",), ("test_subsets",)), _report_parts(path(home.report(name))), floors, EVALUATION),
+            Stage(
+                predictions,
+                (model, ("table",), ("splits",)),
+                (path(home.predictions(name)),),
+                (),
+                PREDICTIONS,
+            ),
+            Stage(
+                report,
+                (predictions, model, ("table",), ("test_subsets",)),
+                _report_parts(path(home.report(name))),
+                floors,
+                EVALUATION,
+            ),
         ]
         reports += [report]
         scored += [report, predictions]
     stages += [
-        Stage(("leaderboard",), tuple(scored), (path(home.leaderboard),), (*floors, "models", "ensembles"), EVALUATION),
-        Stage(("ledger",), tuple(reports), (path(home.ledger),), ("models",), EVALUATION, (path(home.recorded_runs),)),
+        Stage(
+            ("leaderboard",),
+            tuple(scored),
+            (path(home.leaderboard),),
+            (*floors, "models", "ensembles"),
+            EVALUATION,
+        ),
+        Stage(
+            ("ledger",),
+            tuple(reports),
+            (path(home.ledger),),
+            ("models",),
+            EVALUATION,
+            (path(home.recorded_runs),),
+        ),
     ]
     return {stage.key: stage for stage in stages}
 

@@ -46,4 +46,6 @@ def commit_stage(home: Workspace, stage: str) -> None:
             check=False,
         )
     if done.returncode:
-        raise PipelineError(f"`dvc commit --force {stage}` failed: {done.stderr.strip() or done.stdout.strip()}")
+        raise PipelineError(
+            f"`dvc commit --force {stage}` failed: {done.stderr.strip() or done.stdout.strip()}"
+        )

@@ -31,7 +31,13 @@ def reliability(predicted: Confidence) -> pd.DataFrame:
     """Bins of equal width, empty ones left out: low, high, n, mean confidence and accuracy."""
     edges = np.linspace(0, 1, BINS + 1)
     place = np.clip(np.digitize(predicted.confidence, edges, right=True) - 1, 0, BINS - 1)
-    frame = pd.DataFrame({"bin": place, "confidence": predicted.confidence.astype(np.float64), "accuracy": predicted.correct.astype(float)})
+    frame = pd.DataFrame(
+        {
+            "bin": place,
+            "confidence": predicted.confidence.astype(np.float64),
+            "accuracy": predicted.correct.astype(float),
+        }
+    )
     grouped = frame.groupby("bin")
     table = grouped.mean()
     table.insert(0, "n", grouped.size())
@@ -54,7 +60,9 @@ def risk_coverage(predicted: Confidence) -> pd.DataFrame:
     confidence, errors = predicted.confidence[order], np.cumsum(~predicted.correct[order])
     kept = np.arange(1, len(order) + 1)
     last_of_equals = np.append(confidence[1:] != confidence[:-1], True)
-    return pd.DataFrame({"coverage": kept / len(order), "risk": errors / kept})[last_of_equals].reset_index(drop=True)
+    return pd.DataFrame({"coverage": kept / len(order), "risk": errors / kept})[
+        last_of_equals
+    ].reset_index(drop=True)
 
 
 def area_under_risk_coverage(curve: pd.DataFrame) -> float:

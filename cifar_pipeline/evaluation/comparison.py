@@ -14,7 +14,11 @@ def compare(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     Returns: `difference` of their accuracies with its 95 % interval (`low`, `high`; Agresti and Min 2005), how many images only one of
     them has right, and `p_value` of McNemar's exact test.
     """
-    n, only_first, only_second = len(first), int((first & ~second).sum()), int((second & ~first).sum())
+    n, only_first, only_second = (
+        len(first),
+        int((first & ~second).sum()),
+        int((second & ~first).sum()),
+    )
     discordant = only_first + only_second
     p_value = binomtest(only_first, discordant).pvalue if discordant else 1.0
     # Half an image more in each cell keeps the interval honest where there are few.
@@ -33,5 +37,20 @@ def compare(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
 
 def compare_all(correct: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """`compare` for every pair of models, in the order given."""
-    rows = [{"first": a, "second": b, **compare(correct[a], correct[b])} for a, b in itertools.combinations(correct, 2)]
-    return pd.DataFrame(rows, columns=["first", "second", "difference", "low", "high", "only_first", "only_second", "p_value"])
+    rows = [
+        {"first": a, "second": b, **compare(correct[a], correct[b])}
+        for a, b in itertools.combinations(correct, 2)
+    ]
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "first",
+            "second",
+            "difference",
+            "low",
+            "high",
+            "only_first",
+            "only_second",
+            "p_value",
+        ],
+    )

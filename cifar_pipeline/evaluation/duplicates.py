@@ -47,9 +47,15 @@ def find_duplicates(table: pa.Table) -> pa.Table:
     with ThreadPoolExecutor() as threads:  # OpenCV leaves the interpreter's lock
         for start in range(0, len(test_rows), TEST_BATCH):
             rows = test_rows[start : start + TEST_BATCH]
-            for flip, queries in ((False, coarse[rows]), (True, mirrored[start : start + TEST_BATCH])):
+            for flip, queries in (
+                (False, coarse[rows]),
+                (True, mirrored[start : start + TEST_BATCH]),
+            ):
                 pairs = _candidates(rows, queries, coarse)
-                scores = threads.map(lambda pair, flip=flip: _similarity(details[pair[0]], details[pair[1]], flip), pairs)
+                scores = threads.map(
+                    lambda pair, flip=flip: _similarity(details[pair[0]], details[pair[1]], flip),
+                    pairs,
+                )
                 for (row, other), score in zip(pairs, scores, strict=True):
                     key = (max(row, other), min(row, other)) if is_test[other] else (row, other)
                     if score >= SIMILAR and score > found.get(key, (0.0, False))[0]:
@@ -65,7 +71,9 @@ def find_duplicates(table: pa.Table) -> pa.Table:
         "identical": identical,
         "mirrored": [flip for _, flip in found.values()],
     }
-    return pa.table(columns, schema=SCHEMA).sort_by([("similarity", "descending"), ("row_id", "ascending"), ("other_row_id", "ascending")])
+    return pa.table(columns, schema=SCHEMA).sort_by(
+        [("similarity", "descending"), ("row_id", "ascending"), ("other_row_id", "ascending")]
+    )
 
 
 def unique_test_rows(duplicates: pa.Table, test_rows: np.ndarray) -> np.ndarray:
@@ -73,7 +81,9 @@ def unique_test_rows(duplicates: pa.Table, test_rows: np.ndarray) -> np.ndarray:
     return ~np.isin(test_rows, duplicates["row_id"].to_numpy())
 
 
-def contact_sheet(table: pa.Table, duplicates: pa.Table, pairs: int = 14) -> list[tuple[str, np.ndarray]]:
+def contact_sheet(
+    table: pa.Table, duplicates: pa.Table, pairs: int = 14
+) -> list[tuple[str, np.ndarray]]:
     """Pairs one above the other for a check by eye, in bands of similarity from the threshold up: label and (64, pairs × 32, 3) uint8."""
     images, similarity = pixels(table), duplicates["similarity"].to_numpy()
     edges = np.append(np.arange(SIMILAR, 1.0, 0.1), 1.01)
@@ -83,7 +93,10 @@ def contact_sheet(table: pa.Table, duplicates: pa.Table, pairs: int = 14) -> lis
         shown = np.random.default_rng(0).permutation(band)[:pairs]
         strip = np.full((64, pairs * 32, 3), 255, np.uint8)
         for place, index in enumerate(shown):
-            row, other, flip = (duplicates[name][int(index)].as_py() for name in ("row_id", "other_row_id", "mirrored"))
+            row, other, flip = (
+                duplicates[name][int(index)].as_py()
+                for name in ("row_id", "other_row_id", "mirrored")
+            )
             below = images[other][:, ::-1] if flip else images[other]
             strip[:, place * 32 : (place + 1) * 32] = np.vstack([images[row], below])
         sheet.append((f"{low:.1f} to {min(high, 1):.1f}: {len(band)} pairs", strip))
@@ -92,7 +105,9 @@ def contact_sheet(table: pa.Table, duplicates: pa.Table, pairs: int = 14) -> lis
 
 def _coarse(images: np.ndarray) -> np.ndarray:
     """(N, 192) float32 of zero mean and unit length: their dot product is the correlation of two small images."""
-    small = np.stack([cv2.resize(image, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for image in images])
+    small = np.stack(
+        [cv2.resize(image, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for image in images]
+    )
     vectors = small.reshape(len(images), -1).astype(np.float32)
     vectors -= vectors.mean(axis=1, keepdims=True)
     return vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-6)

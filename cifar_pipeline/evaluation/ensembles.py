@@ -8,22 +8,44 @@ import pandas as pd
 
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.comparison import compare
-from cifar_pipeline.evaluation.metrics import Predictions, accuracy_with_interval, negative_log_likelihoods
+from cifar_pipeline.evaluation.metrics import (
+    Predictions,
+    accuracy_with_interval,
+    negative_log_likelihoods,
+)
 from cifar_pipeline.params import Ensemble
 
 COLUMNS = (
-    *("ensemble", "members", "mirrored", "classes", "n", "passes", "parameters", "top1", "top1_low", "top1_high", "nll"),
+    *(
+        "ensemble",
+        "members",
+        "mirrored",
+        "classes",
+        "n",
+        "passes",
+        "parameters",
+        "top1",
+        "top1_low",
+        "top1_high",
+        "nll",
+    ),
     *("best_member", "difference", "low", "high", "p_value"),
 )
 
 
 def views(members: Sequence[Predictions], *, mirrored: bool) -> list[np.ndarray]:
     """The probabilities that are averaged, each of one pass of the images through a network."""
-    return [probabilities for member in members for probabilities in (member.probabilities, *([member.mirrored] if mirrored else []))]
+    return [
+        probabilities
+        for member in members
+        for probabilities in (member.probabilities, *([member.mirrored] if mirrored else []))
+    ]
 
 
 def compare_with_members(
-    ensembles: Mapping[str, Ensemble], predictions: Mapping[str, Predictions], parameters: Mapping[str, int]
+    ensembles: Mapping[str, Ensemble],
+    predictions: Mapping[str, Predictions],
+    parameters: Mapping[str, int],
 ) -> pd.DataFrame:
     """A row an ensemble, best first: its accuracy with interval, its loss, its cost, and `compare` with its best member.
 
@@ -37,12 +59,19 @@ def compare_with_members(
     for name, ensemble in ensembles.items():
         members = {member: predictions[member] for member in ensemble.members}
         first, *others = members.values()
-        if any(not np.array_equal(first.row_id, other.row_id) or first.target != other.target for other in others):
-            raise PipelineError(f"the members of the ensemble '{name}' predicted other images or classes than each other; predict again")
+        if any(
+            not np.array_equal(first.row_id, other.row_id) or first.target != other.target
+            for other in others
+        ):
+            raise PipelineError(
+                f"the members of the ensemble '{name}' predicted other images or classes than each other; predict again"
+            )
         averaged = views(list(members.values()), mirrored=ensemble.mirrored)
         probabilities = np.mean(averaged, axis=0)
         correct = probabilities.argmax(axis=1) == first.true
-        alone = {member: predicted.predicted == predicted.true for member, predicted in members.items()}
+        alone = {
+            member: predicted.predicted == predicted.true for member, predicted in members.items()
+        }
         best = max(alone, key=lambda member: alone[member].mean())
         rows.append(
             {
@@ -59,4 +88,6 @@ def compare_with_members(
                 **compare(correct, alone[best]),
             }
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(["classes", "top1"], ascending=False, kind="stable", ignore_index=True)
+    return pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(
+        ["classes", "top1"], ascending=False, kind="stable", ignore_index=True
+    )

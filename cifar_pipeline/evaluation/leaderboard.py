@@ -17,7 +17,13 @@ from cifar_pipeline.evaluation.comparison import compare_all
 from cifar_pipeline.evaluation.ensembles import compare_with_members
 from cifar_pipeline.evaluation.metrics import Predictions, wilson
 from cifar_pipeline.evaluation.pages import encoded, render, starting_point, table_html
-from cifar_pipeline.evaluation.report import HISTORY, METRICS, PROVENANCE, PROVENANCE_KEYS, check_floor
+from cifar_pipeline.evaluation.report import (
+    HISTORY,
+    METRICS,
+    PROVENANCE,
+    PROVENANCE_KEYS,
+    check_floor,
+)
 from cifar_pipeline.evaluation.subsets import NO_DUPLICATES
 from cifar_pipeline.params import Ensemble
 
@@ -65,7 +71,9 @@ class Entry:
     floor: float
 
 
-def write_leaderboard(entries: Mapping[str, Entry], ensembles: Mapping[str, Ensemble], folder: Path) -> pd.DataFrame:
+def write_leaderboard(
+    entries: Mapping[str, Entry], ensembles: Mapping[str, Ensemble], folder: Path
+) -> pd.DataFrame:
     """Write `leaderboard.csv`, `pairs.csv`, `ensembles.csv`, pictures and a page over all models into `folder`; best top-1 accuracy first.
 
     Models of the 20 superclasses come after those of the 100 classes; none is compared with one of the others.
@@ -82,7 +90,9 @@ def write_leaderboard(entries: Mapping[str, Entry], ensembles: Mapping[str, Ense
     for key in ("profile", "archive_sha256", "n"):
         if board[key].nunique() > 1:
             different = dict(zip(board["model"], board[key], strict=True))
-            raise PipelineError(f"the reports differ in {key}: {different}; materialize all of them under one profile")
+            raise PipelineError(
+                f"the reports differ in {key}: {different}; materialize all of them under one profile"
+            )
     for row in rows:
         entry = entries[row["model"]]
         if not check_floor(row, entry.floor).passed:
@@ -91,29 +101,49 @@ def write_leaderboard(entries: Mapping[str, Entry], ensembles: Mapping[str, Ense
                 f"params.yaml sets for the profile '{row['profile']}'; train it again, or take it from `models`"
             )
         if predictions[row["model"]].model_sha256 != row["model_sha256"]:
-            raise PipelineError(f"{entry.report} is not the report on {entry.predictions}; materialize it again")
-    correct = {name: predicted.predicted == predicted.true for name, predicted in predictions.items()}
+            raise PipelineError(
+                f"{entry.report} is not the report on {entry.predictions}; materialize it again"
+            )
+    correct = {
+        name: predicted.predicted == predicted.true for name, predicted in predictions.items()
+    }
     # Several seeds share a line only for the reader; pairs are compared image by image, so model by model.
     shown, ranked = (
-        table.sort_values(["classes", "top1"], ascending=False, ignore_index=True) for table in (_one_entry_a_recipe(board), board)
+        table.sort_values(["classes", "top1"], ascending=False, ignore_index=True)
+        for table in (_one_entry_a_recipe(board), board)
     )
     order = list(ranked["model"])
-    pairs = pd.concat([compare_all({name: correct[name] for name in group["model"]}) for _, group in ranked.groupby("classes", sort=False)])
-    gains = compare_with_members(ensembles, predictions, dict(zip(board["model"], board["parameters"], strict=True)))
+    pairs = pd.concat(
+        [
+            compare_all({name: correct[name] for name in group["model"]})
+            for _, group in ranked.groupby("classes", sort=False)
+        ]
+    )
+    gains = compare_with_members(
+        ensembles, predictions, dict(zip(board["model"], board["parameters"], strict=True))
+    )
     with replacing_folder(folder) as new:
         shown.reindex(columns=COLUMNS).to_csv(new / "leaderboard.csv", index=False)
         pairs.to_csv(new / "pairs.csv", index=False)
         gains.to_csv(new / ENSEMBLES, index=False)
         plots.save(plots.plot_leaderboard(shown), new / "accuracy.png")
         plots.save(plots.plot_accuracy_against(shown), new / "cost.png")
-        plots.save(plots.plot_all_curves({name: histories[name] for name in order}), new / "curves.png")
+        plots.save(
+            plots.plot_all_curves({name: histories[name] for name in order}), new / "curves.png"
+        )
         page = render(
             "leaderboard.html.j2",
             title="Leaderboard",
             subtitle=f"profile {board['profile'].iloc[0]}, {board['n'].iloc[0]:,} test images",
             generated=bool(board["generated"].iloc[0]),
-            pictures={name: (alternative, encoded(new / f"{name}.png")) for name, alternative in PICTURES.items()},
-            tables={classes: table_html(_readable(shown[shown["classes"] == classes])) for classes in shown["classes"].unique().tolist()},
+            pictures={
+                name: (alternative, encoded(new / f"{name}.png"))
+                for name, alternative in PICTURES.items()
+            },
+            tables={
+                classes: table_html(_readable(shown[shown["classes"] == classes]))
+                for classes in shown["classes"].unique().tolist()
+            },
             ensembles=table_html(_readable_ensembles(gains)) if len(gains) else "",
             pairs=table_html(_readable_pairs(pairs)) if len(pairs) else "",
             pairs_count=len(pairs),
@@ -127,7 +157,17 @@ def _row(name: str, metrics: dict[str, float], provenance: dict[str, Any]) -> di
     recipe = {key: value for key, value in provenance["recipe"].items() if key != "seed"}
     return {
         **metrics,
-        **{key: provenance[key] for key in ("profile", "parameters", "training_s", "generated", "archive_sha256", "model_sha256")},
+        **{
+            key: provenance[key]
+            for key in (
+                "profile",
+                "parameters",
+                "training_s",
+                "generated",
+                "archive_sha256",
+                "model_sha256",
+            )
+        },
         "model": name,
         "weights": starting_point(provenance["weights"]["name"]),
         "recipe": json.dumps([recipe, provenance["weights"]], sort_keys=True),
@@ -141,11 +181,16 @@ def _one_entry_a_recipe(board: pd.DataFrame) -> pd.DataFrame:
     """
     entries = []
     for _, group in board.groupby("recipe", sort=False):
-        entry: dict[Any, Any] = group.iloc[0].to_dict() | group.select_dtypes("number").mean().to_dict()
+        entry: dict[Any, Any] = (
+            group.iloc[0].to_dict() | group.select_dtypes("number").mean().to_dict()
+        )
         for key in ACCURACIES.values():
             n = int(group[SUBSET_SIZES.get(key, "n")].iloc[0])
             entry[f"{key}_low"], entry[f"{key}_high"] = wilson(round(entry[key] * n), n)
-        entry |= {"seeds": len(group), "top1_spread": group["top1"].std() if len(group) > 1 else np.nan}
+        entry |= {
+            "seeds": len(group),
+            "top1_spread": group["top1"].std() if len(group) > 1 else np.nan,
+        }
         entry |= {key: int(group[key].min()) for key in ("n", "classes", "parameters")}
         entries.append(entry)
     return pd.DataFrame(entries)
@@ -158,8 +203,15 @@ def _readable(board: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "model": board["model"],
-            **{heading: [_accuracy(row, key) for row in rows] for heading, key in ACCURACIES.items() if fine or key != "coarse_top1"},
-            "seeds": ["{seeds} (deviation {top1_spread:.2%})".format(**row) if row["seeds"] > 1 else "1" for row in rows],
+            **{
+                heading: [_accuracy(row, key) for row in rows]
+                for heading, key in ACCURACIES.items()
+                if fine or key != "coarse_top1"
+            },
+            "seeds": [
+                "{seeds} (deviation {top1_spread:.2%})".format(**row) if row["seeds"] > 1 else "1"
+                for row in rows
+            ],
             "loss": board["nll"],
             "ECE, scaled": [calibration_error(row) for row in rows],
             "parameters": board["parameters"].map("{:,}".format),
@@ -184,7 +236,9 @@ def _readable_ensembles(ensembles: pd.DataFrame) -> pd.DataFrame:
     rows: Any = ensembles.to_dict("records")
     columns = {
         "ensemble": ensembles["ensemble"],
-        "of": [row["members"] + ("; with mirror images" if row["mirrored"] else "") for row in rows],
+        "of": [
+            row["members"] + ("; with mirror images" if row["mirrored"] else "") for row in rows
+        ],
         "classes": ensembles["classes"],
         "top-1, % (95 % interval)": [_accuracy(row, "top1") for row in rows],
         "loss": ensembles["nll"],

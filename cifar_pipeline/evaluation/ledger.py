@@ -17,13 +17,42 @@ from cifar_pipeline.evaluation.pages import render, starting_point, table_html
 from cifar_pipeline.recipes import Settings
 
 TEST_IMAGES = 10_000
-SHOWN = {"top-1": "top1", "top-5": "top5", "superclass": "coarse_top1", "without duplicates": "no_duplicates_top1"}
+SHOWN = {
+    "top-1": "top1",
+    "top-5": "top5",
+    "superclass": "coarse_top1",
+    "without duplicates": "no_duplicates_top1",
+}
 INTERVALS = (*SHOWN.values(), "nll")
 KEPT = (
-    *("profile", "parameters", "trainable_parameters", "training_s", "archive_sha256", "hardware", "versions", "code_revision", "finished"),
+    *(
+        "profile",
+        "parameters",
+        "trainable_parameters",
+        "training_s",
+        "archive_sha256",
+        "hardware",
+        "versions",
+        "code_revision",
+        "finished",
+    ),
 )
-METRIC_NAMES = {"top1": "top-1", "nll": "loss", "parameters": "parameters", "trainable_parameters": "trainable parameters"}
-HEADINGS = ("claim", "system", "metric", "claimed", "what its own code shows", "verdict", "re-run with its settings", "other settings")
+METRIC_NAMES = {
+    "top1": "top-1",
+    "nll": "loss",
+    "parameters": "parameters",
+    "trainable_parameters": "trainable parameters",
+}
+HEADINGS = (
+    "claim",
+    "system",
+    "metric",
+    "claimed",
+    "what its own code shows",
+    "verdict",
+    "re-run with its settings",
+    "other settings",
+)
 
 
 class Claim(Settings):
@@ -69,7 +98,9 @@ class Run(Settings):
 
 def load_claims() -> list[Claim]:
     """The claims of claims.yaml."""
-    return TypeAdapter(list[Claim]).validate_python(yaml.safe_load(Path(__file__).with_name("claims.yaml").read_text()))
+    return TypeAdapter(list[Claim]).validate_python(
+        yaml.safe_load(Path(__file__).with_name("claims.yaml").read_text())
+    )
 
 
 def load_runs(path: Path) -> list[Run]:
@@ -82,7 +113,9 @@ def load_runs(path: Path) -> list[Run]:
     try:
         return TypeAdapter(list[Run]).validate_json(path.read_text())
     except ValidationError as error:
-        raise PipelineError(f"{path} is damaged ({error.error_count()} errors); restore it with `git checkout`") from None
+        raise PipelineError(
+            f"{path} is damaged ({error.error_count()} errors); restore it with `git checkout`"
+        ) from None
 
 
 def run_of(recipe: str, report: Path) -> Run | None:
@@ -90,11 +123,20 @@ def run_of(recipe: str, report: Path) -> Run | None:
 
     Raises: PipelineError when the report is missing or of an older release.
     """
-    metrics = read_json(report / "metrics.json", ("n", *(f"{name}{end}" for name in INTERVALS for end in ("", "_low", "_high"))))
-    provenance = read_json(report / "provenance.json", (*KEPT, "generated", "run", "recipe", "weights"))
+    metrics = read_json(
+        report / "metrics.json",
+        ("n", *(f"{name}{end}" for name in INTERVALS for end in ("", "_low", "_high"))),
+    )
+    provenance = read_json(
+        report / "provenance.json", (*KEPT, "generated", "run", "recipe", "weights")
+    )
     if provenance["generated"]:
         return None
-    kept = {f"{name}{end}": metrics[f"{name}{end}"] for name in INTERVALS for end in ("", "_low", "_high")}
+    kept = {
+        f"{name}{end}": metrics[f"{name}{end}"]
+        for name in INTERVALS
+        for end in ("", "_low", "_high")
+    }
     content = {key: provenance[key] for key in KEPT}
     return Run.model_validate(
         {
@@ -112,7 +154,9 @@ def run_of(recipe: str, report: Path) -> Run | None:
 def merge(recorded: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
     """Both, a run once, by recipe, profile and time."""
     by_id = {(run.recipe, run.run_id): run for run in (*recorded, *runs)}
-    return sorted(by_id.values(), key=lambda run: (run.recipe, run.profile, run.finished, run.run_id))
+    return sorted(
+        by_id.values(), key=lambda run: (run.recipe, run.profile, run.finished, run.run_id)
+    )
 
 
 def record(path: Path, runs: Sequence[Run]) -> None:
@@ -123,8 +167,15 @@ def record(path: Path, runs: Sequence[Run]) -> None:
 def judge(claim: Claim, runs: Sequence[Run]) -> dict[str, str]:
     """The ledger's row of `claim`, by the rule that stands in claims.yaml."""
     recipes = (claim.recipe, claim.variant)
-    own = sorted((run for run in runs if run.recipe in recipes and run.n == TEST_IMAGES), key=lambda run: run.finished)
-    reruns = [run for run in own if run.recipe == claim.recipe and run.profile == "seed" and run.weights == claim.weights]
+    own = sorted(
+        (run for run in runs if run.recipe in recipes and run.n == TEST_IMAGES),
+        key=lambda run: run.finished,
+    )
+    reruns = [
+        run
+        for run in own
+        if run.recipe == claim.recipe and run.profile == "seed" and run.weights == claim.weights
+    ]
     others = [run for run in own if run not in reruns]
     figure = claim.output if claim.value is None else claim.value
     if figure is None:
@@ -139,7 +190,9 @@ def judge(claim: Claim, runs: Sequence[Run]) -> dict[str, str]:
         claim.what,
         METRIC_NAMES[claim.metric],
         "–" if claim.value is None else _figure(claim.metric, claim.value),
-        claim.evidence if claim.output is None else f"{_figure(claim.metric, claim.output)}; {claim.evidence}".removesuffix("; "),
+        claim.evidence
+        if claim.output is None
+        else f"{_figure(claim.metric, claim.output)}; {claim.evidence}".removesuffix("; "),
         verdict,
         _measured(claim, reruns[0]) if reruns else "–",
         _measured(claim, others[-1]) if others else "–",
@@ -155,7 +208,12 @@ def ledger(runs: Sequence[Run]) -> pd.DataFrame:
 def markdown(rows: pd.DataFrame) -> str:
     """The ledger as the README has it."""
     lines = ["| " + " | ".join(rows.columns) + " |", "|" + "---|" * len(rows.columns)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows.itertuples(index=False))]) + "\n"
+    return (
+        "\n".join(
+            [*lines, *("| " + " | ".join(row) + " |" for row in rows.itertuples(index=False))]
+        )
+        + "\n"
+    )
 
 
 def write_ledger(runs: Sequence[Run], folder: Path) -> dict[str, int]:

@@ -28,7 +28,10 @@ class Classes:
         """From the table's metadata and its columns `fine_label` and `coarse_label`."""
         coarse_of = np.zeros(FINE, int)
         coarse_of[table["fine_label"].to_numpy()] = table["coarse_label"].to_numpy()
-        names = {key: table.schema.metadata[key].decode().split(",") for key in (b"fine_names", b"coarse_names")}
+        names = {
+            key: table.schema.metadata[key].decode().split(",")
+            for key in (b"fine_names", b"coarse_names")
+        }
         if target == "coarse":
             return cls(names[b"coarse_names"], names[b"coarse_names"], np.arange(COARSE))
         return cls(names[b"fine_names"], names[b"coarse_names"], coarse_of)
@@ -71,21 +74,32 @@ class Predictions:
         target: Target = "coarse" if "coarse_label" in table.column_names else "fine"
         columns = ["row_id", f"{target}_label", "probabilities", "mirrored"]
         if set(columns) - set(table.column_names):
-            raise PipelineError(f"{path} has the columns {table.column_names}, expected {', '.join(columns)}; predict again")
+            raise PipelineError(
+                f"{path} has the columns {table.column_names}, expected {', '.join(columns)}; predict again"
+            )
         row_id, true = (table[name].to_numpy() for name in columns[:2])
-        probabilities, mirrored = (_probabilities(path, table, name, CLASSES[target]) for name in columns[2:])
-        origin = {key: (table.schema.metadata or {}).get(key.encode(), b"unknown").decode() for key in ("archive_sha256", "model_sha256")}
+        probabilities, mirrored = (
+            _probabilities(path, table, name, CLASSES[target]) for name in columns[2:]
+        )
+        origin = {
+            key: (table.schema.metadata or {}).get(key.encode(), b"unknown").decode()
+            for key in ("archive_sha256", "model_sha256")
+        }
         return cls(row_id, true.astype(int), probabilities, mirrored, **origin)
 
 
 def _probabilities(path: Path, table: pa.Table, column: str, classes: int) -> np.ndarray:
     kind = table.schema.field(column).type
     if not pa.types.is_fixed_size_list(kind) or kind.list_size != classes or not table.num_rows:
-        raise PipelineError(f"{path} holds {table.num_rows} rows of {kind}, expected lists of {classes} probabilities; predict again")
+        raise PipelineError(
+            f"{path} holds {table.num_rows} rows of {kind}, expected lists of {classes} probabilities; predict again"
+        )
     probabilities = table[column].combine_chunks().flatten().to_numpy().reshape(-1, classes)
     possible = np.isfinite(probabilities).all() and (probabilities >= 0).all()
     if not possible or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
-        raise PipelineError(f"{path} holds rows that are not probabilities (NaN, below 0, or a sum other than 1); predict again")
+        raise PipelineError(
+            f"{path} holds rows that are not probabilities (NaN, below 0, or a sum other than 1); predict again"
+        )
     return probabilities
 
 
@@ -113,7 +127,9 @@ def compute_metrics(predictions: Predictions, classes: Classes) -> dict[str, flo
     of_true = probabilities[np.arange(len(true)), true]
     # Among equal probabilities the lower label comes first, as argmax has it: top-1 is then never above top-5.
     rank = (probabilities > of_true[:, None]).sum(axis=1)
-    rank += ((probabilities == of_true[:, None]) & (np.arange(probabilities.shape[1]) < true[:, None])).sum(axis=1)
+    rank += (
+        (probabilities == of_true[:, None]) & (np.arange(probabilities.shape[1]) < true[:, None])
+    ).sum(axis=1)
     coarse_true = classes.coarse_of[true]
     summed = probabilities @ np.eye(len(classes.coarse_names))[classes.coarse_of]
     table = per_class(true, predictions.predicted, classes.names)
@@ -122,7 +138,9 @@ def compute_metrics(predictions: Predictions, classes: Classes) -> dict[str, flo
         "classes": probabilities.shape[1],
         **accuracy_with_interval("top1", rank == 0),
         **accuracy_with_interval("top5", rank < 5),
-        **accuracy_with_interval("coarse_top1", classes.coarse_of[predictions.predicted] == coarse_true),
+        **accuracy_with_interval(
+            "coarse_top1", classes.coarse_of[predictions.predicted] == coarse_true
+        ),
         **accuracy_with_interval("coarse_summed", summed.argmax(axis=1) == coarse_true),
         **_balanced_accuracy(table),
         **{f"macro_{name}": float(table[name].mean()) for name in ("precision", "recall", "f1")},
@@ -152,9 +170,15 @@ def per_class(true: np.ndarray, predicted: np.ndarray, names: list[str]) -> pd.D
     counts = np.bincount(true, minlength=len(names))
     if absent := [names[label] for label in labels if not counts[label]]:
         names_of_some = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        raise PipelineError(f"{len(absent)} classes have no test images ({names_of_some}); predict the whole test split")
-    precision, recall, f1, support = precision_recall_fscore_support(true, predicted, labels=labels, zero_division=0)
-    intervals = np.array([wilson(round(share * n), n) for share, n in zip(recall, support, strict=True)])
+        raise PipelineError(
+            f"{len(absent)} classes have no test images ({names_of_some}); predict the whole test split"
+        )
+    precision, recall, f1, support = precision_recall_fscore_support(
+        true, predicted, labels=labels, zero_division=0
+    )
+    intervals = np.array(
+        [wilson(round(share * n), n) for share, n in zip(recall, support, strict=True)]
+    )
     columns = {
         "precision": precision,
         "recall": recall,
@@ -193,7 +217,11 @@ def _loss_with_interval(probabilities: np.ndarray, true: np.ndarray) -> dict[str
     """The mean negative log-likelihood, with the 95 % interval of a mean."""
     losses = negative_log_likelihoods(probabilities, true)
     half = 1.96 * losses.std(ddof=1) / np.sqrt(len(losses))
-    return {"nll": float(losses.mean()), "nll_low": float(losses.mean() - half), "nll_high": float(losses.mean() + half)}
+    return {
+        "nll": float(losses.mean()),
+        "nll_low": float(losses.mean() - half),
+        "nll_high": float(losses.mean() + half),
+    }
 
 
 def _balanced_accuracy(table: pd.DataFrame) -> dict[str, float]:
@@ -201,4 +229,8 @@ def _balanced_accuracy(table: pd.DataFrame) -> dict[str, float]:
     accuracy = float(table["recall"].mean())
     n = round(len(table) ** 2 / (1 / table["n"]).sum())
     low, high = wilson(round(accuracy * n), n)
-    return {"balanced_accuracy": accuracy, "balanced_accuracy_low": low, "balanced_accuracy_high": high}
+    return {
+        "balanced_accuracy": accuracy,
+        "balanced_accuracy_low": low,
+        "balanced_accuracy_high": high,
+    }

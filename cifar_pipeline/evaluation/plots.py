@@ -26,15 +26,31 @@ def plot_curves(history: pd.DataFrame) -> Figure:
     changes = history[history["image_size"].diff().fillna(0) != 0]
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for panel, quantity in zip(panels, ("loss", "accuracy"), strict=True):
-        for name, column, colour in (("training", quantity, BLUE), ("validation", f"val_{quantity}", ORANGE)):
+        for name, column, colour in (
+            ("training", quantity, BLUE),
+            ("validation", f"val_{quantity}", ORANGE),
+        ):
             if history[column].notna().any():
-                panel.plot(history["epoch"], history[column], marker="o", markersize=4, color=colour, label=name)
+                panel.plot(
+                    history["epoch"],
+                    history[column],
+                    marker="o",
+                    markersize=4,
+                    color=colour,
+                    label=name,
+                )
         panel.set(xlabel="epoch", ylabel=quantity)
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.3)
         for epoch, size in zip(changes["epoch"], changes["image_size"], strict=True):
             panel.axvline(epoch - 0.5, color="grey", linestyle=":")
-            panel.annotate(f"{size} px", (epoch - 0.45, 0.02), xycoords=("data", "axes fraction"), color="grey", fontsize=8)
+            panel.annotate(
+                f"{size} px",
+                (epoch - 0.45, 0.02),
+                xycoords=("data", "axes fraction"),
+                color="grey",
+                fontsize=8,
+            )
         panel.legend()
     return figure
 
@@ -61,7 +77,15 @@ def plot_confusion(counts: pd.DataFrame, groups: np.ndarray | None = None) -> Fi
     if small:
         for row, column in np.argwhere(shares >= 0.005):
             share = shares[row, column]
-            axes.text(column, row, f"{share * 100:.0f}", ha="center", va="center", fontsize=7, color="black" if share > 0.6 else "white")
+            axes.text(
+                column,
+                row,
+                f"{share * 100:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="black" if share > 0.6 else "white",
+            )
     elif groups is not None:
         for edge in np.flatnonzero(np.diff(np.sort(groups))) + 0.5:
             axes.axhline(edge, color="white", linewidth=0.3)
@@ -80,10 +104,22 @@ def plot_classes(table: pd.DataFrame, groups: list[str] | None = None) -> Figure
     columns = min(3, len(grouped))
     rows_down = -(-len(grouped) // columns)
     height = rows_down * (0.5 + 0.24 * int(grouped.size().max()))
-    figure, panels = plt.subplots(rows_down, columns, figsize=(9.2, height), sharex=True, squeeze=False, layout="constrained")
+    figure, panels = plt.subplots(
+        rows_down, columns, figsize=(9.2, height), sharex=True, squeeze=False, layout="constrained"
+    )
     for panel, (group, rows) in zip(panels.flat, grouped, strict=False):
-        errors = np.abs(rows[["recall_low", "recall_high"]].to_numpy().T - rows["recall"].to_numpy())
-        panel.barh(rows.index, rows["recall"], xerr=errors, color=BLUE, ecolor="black", capsize=2, error_kw={"linewidth": 0.8})
+        errors = np.abs(
+            rows[["recall_low", "recall_high"]].to_numpy().T - rows["recall"].to_numpy()
+        )
+        panel.barh(
+            rows.index,
+            rows["recall"],
+            xerr=errors,
+            color=BLUE,
+            ecolor="black",
+            capsize=2,
+            error_kw={"linewidth": 0.8},
+        )
         panel.invert_yaxis()
         if groups:
             panel.set_title(str(group).replace("_", " "), fontsize=10)
@@ -103,15 +139,44 @@ def plot_reliability(models: Mapping[str, pd.DataFrame]) -> Figure:
     """
     n, size = len(models), (4.5 * len(models), 5.6)
     figure, (diagrams, counts) = plt.subplots(
-        2, n, figsize=size, sharex=True, sharey="row", height_ratios=(3, 1), layout="constrained", squeeze=False
+        2,
+        n,
+        figsize=size,
+        sharex=True,
+        sharey="row",
+        height_ratios=(3, 1),
+        layout="constrained",
+        squeeze=False,
     )
     for column, (name, bins) in enumerate(models.items()):
         width = bins["high"] - bins["low"]
-        diagrams[column].bar(bins["low"], bins["accuracy"], width, align="edge", color=BLUE, edgecolor="white", label="accuracy")
-        diagrams[column].plot(bins["confidence"], bins["accuracy"], "o", color=ORANGE, markersize=4, label="at mean confidence")
+        diagrams[column].bar(
+            bins["low"],
+            bins["accuracy"],
+            width,
+            align="edge",
+            color=BLUE,
+            edgecolor="white",
+            label="accuracy",
+        )
+        diagrams[column].plot(
+            bins["confidence"],
+            bins["accuracy"],
+            "o",
+            color=ORANGE,
+            markersize=4,
+            label="at mean confidence",
+        )
         diagrams[column].plot([0, 1], [0, 1], color="grey", linestyle="--", label="calibrated")
         diagrams[column].set_title(name)
-        counts[column].bar(bins["low"], bins["n"] / bins["n"].sum(), width, align="edge", color="grey", edgecolor="white")
+        counts[column].bar(
+            bins["low"],
+            bins["n"] / bins["n"].sum(),
+            width,
+            align="edge",
+            color="grey",
+            edgecolor="white",
+        )
         counts[column].set_xlabel("confidence")
     diagrams[0].set_ylabel("accuracy")
     diagrams[0].legend(loc="upper left")
@@ -123,8 +188,18 @@ def plot_risk_coverage(curve: pd.DataFrame) -> Figure:
     """Error rate of the most confident images against the share that they are."""
     figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
     # A step's risk is that of deciding up to its right end.
-    axes.plot([0, *curve["coverage"]], [curve["risk"].iloc[0], *curve["risk"]], color=BLUE, drawstyle="steps-pre")
-    axes.set(xlabel="share of images that the model decides, most confident first", ylabel="error among them", xlim=(0, 1), ylim=(0, None))
+    axes.plot(
+        [0, *curve["coverage"]],
+        [curve["risk"].iloc[0], *curve["risk"]],
+        color=BLUE,
+        drawstyle="steps-pre",
+    )
+    axes.set(
+        xlabel="share of images that the model decides, most confident first",
+        ylabel="error among them",
+        xlim=(0, 1),
+        ylim=(0, None),
+    )
     axes.grid(alpha=0.3)
     return figure
 
@@ -132,17 +207,25 @@ def plot_risk_coverage(curve: pd.DataFrame) -> Figure:
 def plot_examples(images: np.ndarray, true: list[str], predicted: list[str]) -> Figure:
     """A grid of images with their true and predicted names; wrong ones say so in words and colour."""
     columns = 6
-    figure, panels = plt.subplots(-(-len(images) // columns), columns, figsize=(9.2, 7.4), layout="constrained")
+    figure, panels = plt.subplots(
+        -(-len(images) // columns), columns, figsize=(9.2, 7.4), layout="constrained"
+    )
     for panel in panels.flat:
         panel.axis("off")
     for panel, image, name, guess in zip(panels.flat, images, true, predicted, strict=False):
         panel.imshow(image, interpolation="nearest")
         right = name == guess
-        panel.set_title(f"{name}\n" + ("right" if right else f"predicted {guess}"), fontsize=9, color=BLUE if right else ORANGE)
+        panel.set_title(
+            f"{name}\n" + ("right" if right else f"predicted {guess}"),
+            fontsize=9,
+            color=BLUE if right else ORANGE,
+        )
     return figure
 
 
-def plot_mistakes(images: np.ndarray, true: list[str], top: list[list[tuple[str, float]]]) -> Figure:
+def plot_mistakes(
+    images: np.ndarray, true: list[str], top: list[list[tuple[str, float]]]
+) -> Figure:
     """Images beside the classes that the model thought likeliest, as bars; the true class in orange.
 
     Args:
@@ -150,14 +233,24 @@ def plot_mistakes(images: np.ndarray, true: list[str], top: list[list[tuple[str,
     """
     columns = 2
     rows = max(1, -(-len(images) // columns))
-    figure, panels = plt.subplots(rows, 2 * columns, figsize=(9.2, 1.8 * rows), width_ratios=(1, 1.2) * columns, layout="constrained")
+    figure, panels = plt.subplots(
+        rows,
+        2 * columns,
+        figsize=(9.2, 1.8 * rows),
+        width_ratios=(1, 1.2) * columns,
+        layout="constrained",
+    )
     for index, (image, name, guesses) in enumerate(zip(images, true, top, strict=True)):
         picture, bars = panels.flat[2 * index], panels.flat[2 * index + 1]
         picture.imshow(image, interpolation="nearest")
         picture.axis("off")
         picture.set_title(name, fontsize=9, color=ORANGE)
         names = [guess for guess, _ in guesses]
-        bars.barh(names, [share for _, share in guesses], color=[ORANGE if guess == name else BLUE for guess in names])
+        bars.barh(
+            names,
+            [share for _, share in guesses],
+            color=[ORANGE if guess == name else BLUE for guess in names],
+        )
         bars.invert_yaxis()
         bars.set_xlim(0, 1)
         bars.tick_params(labelsize=8)
@@ -171,7 +264,9 @@ def plot_mistakes(images: np.ndarray, true: list[str], top: list[list[tuple[str,
 
 def plot_contact_sheet(bands: list[tuple[str, np.ndarray]]) -> Figure:
     """Strips of images, a titled row a band."""
-    figure, panels = plt.subplots(len(bands), 1, figsize=(12, 2.1 * len(bands)), squeeze=False, layout="constrained")
+    figure, panels = plt.subplots(
+        len(bands), 1, figsize=(12, 2.1 * len(bands)), squeeze=False, layout="constrained"
+    )
     for panel, (label, strip) in zip(panels.flat, bands, strict=True):
         panel.imshow(strip, interpolation="nearest")
         panel.set_title(label, fontsize=10, loc="left")
@@ -182,8 +277,18 @@ def plot_contact_sheet(bands: list[tuple[str, np.ndarray]]) -> Figure:
 def plot_leaderboard(board: pd.DataFrame) -> Figure:
     """Test accuracy with its interval, a bar a model, in a colour for each number of classes."""
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.6 * len(board)), layout="constrained")
-    for (classes, group), colour in zip(board.groupby("classes", sort=False), COLOURS, strict=False):
-        axes.barh(group["model"], group["top1"], xerr=_errors(group), color=colour, ecolor="black", capsize=4, label=f"{classes} classes")
+    for (classes, group), colour in zip(
+        board.groupby("classes", sort=False), COLOURS, strict=False
+    ):
+        axes.barh(
+            group["model"],
+            group["top1"],
+            xerr=_errors(group),
+            color=colour,
+            ecolor="black",
+            capsize=4,
+            label=f"{classes} classes",
+        )
     axes.invert_yaxis()
     axes.set(xlabel="top-1 accuracy on the test split, with 95 % interval", xlim=(0, 1.02))
     axes.grid(axis="x", alpha=0.3)
@@ -194,13 +299,23 @@ def plot_leaderboard(board: pd.DataFrame) -> Figure:
 
 def plot_accuracy_against(board: pd.DataFrame) -> Figure:
     """Test accuracy against the minutes of training and against the parameters, a point a model; a filled one of the most classes."""
-    figure, panels = plt.subplots(1, 2, figsize=(9.2, 4 + 0.25 * (len(board) // LEGEND_COLUMNS)), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(
+        1,
+        2,
+        figsize=(9.2, 4 + 0.25 * (len(board) // LEGEND_COLUMNS)),
+        sharey=True,
+        layout="constrained",
+    )
     for panel, values, label in (
         (panels[0], board["training_s"] / 60, "training, minutes"),
         (panels[1], board["parameters"] / 1e6, "parameters, millions"),
     ):
-        panel.errorbar(values, board["top1"], yerr=_errors(board), fmt="none", ecolor="black", capsize=3)
-        for index, (x, y, classes, name) in enumerate(zip(values, board["top1"], board["classes"], board["model"], strict=True)):
+        panel.errorbar(
+            values, board["top1"], yerr=_errors(board), fmt="none", ecolor="black", capsize=3
+        )
+        for index, (x, y, classes, name) in enumerate(
+            zip(values, board["top1"], board["classes"], board["model"], strict=True)
+        ):
             hollow = {} if classes == board["classes"].max() else {"markerfacecolor": "white"}
             panel.plot(x, y, linestyle="", label=name, **_style(index), **hollow)
         panel.set(xlabel=label, xscale="log")
@@ -210,13 +325,21 @@ def plot_accuracy_against(board: pd.DataFrame) -> Figure:
         panel.xaxis.set_minor_formatter("")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("top-1 accuracy")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=LEGEND_COLUMNS)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=LEGEND_COLUMNS
+    )
     return figure
 
 
 def plot_all_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
     """Validation accuracy of every model against epochs and against minutes, laid over each other."""
-    figure, panels = plt.subplots(1, 2, figsize=(9.2, 4 + 0.25 * (len(histories) // LEGEND_COLUMNS)), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(
+        1,
+        2,
+        figsize=(9.2, 4 + 0.25 * (len(histories) // LEGEND_COLUMNS)),
+        sharey=True,
+        layout="constrained",
+    )
     for index, (name, history) in enumerate(histories.items()):
         style = {**_style(index), "markersize": 4}
         panels[0].plot(history["epoch"], history["val_accuracy"], **style, label=name)

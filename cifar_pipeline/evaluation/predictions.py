@@ -29,7 +29,9 @@ def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
     target: Target = "coarse" if classifier.output_shape[-1] == COARSE else "fine"
     images = load_images(table, splits, "test", target)
     probabilities, mirrored = (
-        np.asarray(keras.ops.softmax(classifier.predict(pixels, batch_size=BATCH, verbose=0)), np.float32)
+        np.asarray(
+            keras.ops.softmax(classifier.predict(pixels, batch_size=BATCH, verbose=0)), np.float32
+        )
         for pixels in (images.pixels, images.pixels[:, :, ::-1])
     )
     top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
@@ -43,7 +45,12 @@ def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
             "top5_probability": _lists(np.take_along_axis(probabilities, top5, axis=1)),
         }
     )
-    return columns.replace_schema_metadata({"archive_sha256": archive_of(read_table(splits)), "model_sha256": weights_digest(classifier)})
+    return columns.replace_schema_metadata(
+        {
+            "archive_sha256": archive_of(read_table(splits)),
+            "model_sha256": weights_digest(classifier),
+        }
+    )
 
 
 def _lists(rows: np.ndarray) -> pa.FixedSizeListArray:

@@ -50,16 +50,40 @@ PAGE, CARD, METRICS, PROVENANCE, HISTORY, CONFUSIONS, TABLES, PLOTS = (
     "plots",
 )
 PROVENANCE_KEYS = (
-    *("profile", "generated", "weights", "recipe", "parameters", "trainable_parameters", "training_s", "train_images"),
-    *("validation_images", "best_epoch", "archive_sha256", "model_sha256", "inputs", "versions", "hardware", "device"),
+    *(
+        "profile",
+        "generated",
+        "weights",
+        "recipe",
+        "parameters",
+        "trainable_parameters",
+        "training_s",
+        "train_images",
+    ),
+    *(
+        "validation_images",
+        "best_epoch",
+        "archive_sha256",
+        "model_sha256",
+        "inputs",
+        "versions",
+        "hardware",
+        "device",
+    ),
     *("finished", "code_revision", "run"),
 )
 """What every reader of a provenance may rely on."""
 PARTS = (PAGE, CARD, METRICS, PROVENANCE, HISTORY, CONFUSIONS, TABLES, PLOTS)
 """Files and folders of a report; each is an output of its stage."""
 PICTURES = {
-    "curves": ("Training", "Loss and accuracy of training and validation against the epoch; the figures are in history.csv"),
-    "confusion_coarse": ("Confusion of the 20 superclasses", "Confusion matrix of the superclasses, in percent of each true superclass"),
+    "curves": (
+        "Training",
+        "Loss and accuracy of training and validation against the epoch; the figures are in history.csv",
+    ),
+    "confusion_coarse": (
+        "Confusion of the 20 superclasses",
+        "Confusion matrix of the superclasses, in percent of each true superclass",
+    ),
     "confusion_fine": (
         "Confusion of the 100 classes",
         "Confusion matrix of the 100 classes, grouped by superclass; the counts are in tables/confusion_fine.csv",
@@ -80,7 +104,10 @@ PICTURES = {
         "Most confident mistakes",
         "Test images that the model got wrong with most confidence, each with its five likeliest classes",
     ),
-    "examples": ("Some test images", "Test images drawn at random, with their true and predicted names"),
+    "examples": (
+        "Some test images",
+        "Test images drawn at random, with their true and predicted names",
+    ),
 }
 OF_CLASSES = {"confusion_fine", "superclasses"}
 """Pictures and tables that a model of the superclasses does not have: they would repeat others."""
@@ -126,10 +153,16 @@ class Evaluation:
             "reliability": pd.concat(self.reliability, names=["model", "bin"]),
             "risk_coverage": self.risk.set_index("coverage"),
         }
-        return {name: table for name, table in tables.items() if name not in OF_CLASSES or self.target == "fine"}
+        return {
+            name: table
+            for name, table in tables.items()
+            if name not in OF_CLASSES or self.target == "fine"
+        }
 
 
-def evaluate(predicted: Predictions, classes: Classes, subsets: pd.DataFrame, temperature: float | None) -> Evaluation:
+def evaluate(
+    predicted: Predictions, classes: Classes, subsets: pd.DataFrame, temperature: float | None
+) -> Evaluation:
     """Every figure and table of a report.
 
     Args:
@@ -145,8 +178,14 @@ def evaluate(predicted: Predictions, classes: Classes, subsets: pd.DataFrame, te
     diagrams = {"as trained": reliability(confidence)}
     risk = risk_coverage(confidence)
     for name, member in subsets.items():
-        metrics |= {f"{name}_n": int(member.sum()), **accuracy_with_interval(f"{name}_top1", (guess == true)[member.to_numpy()])}
-    metrics |= {"ece15": expected_calibration_error(diagrams["as trained"]), "aurc": area_under_risk_coverage(risk)}
+        metrics |= {
+            f"{name}_n": int(member.sum()),
+            **accuracy_with_interval(f"{name}_top1", (guess == true)[member.to_numpy()]),
+        }
+    metrics |= {
+        "ece15": expected_calibration_error(diagrams["as trained"]),
+        "aurc": area_under_risk_coverage(risk),
+    }
     if temperature is not None:
         scaled = scale(predicted.probabilities, temperature)
         after = diagrams["scaled"] = reliability(Confidence.of(scaled, true))
@@ -176,20 +215,31 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, float]:
     predicted = Predictions.read(inputs.predictions)
     provenance = read_json(inputs.model / PROVENANCE, PROVENANCE_KEYS)
     if predicted.model_sha256 != provenance["model_sha256"]:
-        raise PipelineError(f"{inputs.predictions} are of another model than {inputs.model}; materialize the predictions again")
+        raise PipelineError(
+            f"{inputs.predictions} are of another model than {inputs.model}; materialize the predictions again"
+        )
     data = read_table(inputs.table, ["fine_label", "coarse_label", "image"])
     labels = data[f"{predicted.target}_label"].to_numpy()
-    if predicted.row_id.max() >= data.num_rows or (labels[predicted.row_id] != predicted.true).any():
+    if (
+        predicted.row_id.max() >= data.num_rows
+        or (labels[predicted.row_id] != predicted.true).any()
+    ):
         raise PipelineError(
             f"{inputs.predictions} was not made from {inputs.table}: their labels differ; materialize the predictions again"
         )
     classes = Classes.of(data, predicted.target)
-    calibration = read_json(inputs.model / "calibration.json", ("temperature", "n", "loss_before", "loss_after"))
+    calibration = read_json(
+        inputs.model / "calibration.json", ("temperature", "n", "loss_before", "loss_after")
+    )
     if not (inputs.model / HISTORY).is_file():
-        raise PipelineError(f"{inputs.model / HISTORY} is missing; materialize the model again, or `dvc pull`")
+        raise PipelineError(
+            f"{inputs.model / HISTORY} is missing; materialize the model again, or `dvc pull`"
+        )
     history = pd.read_csv(inputs.model / HISTORY)
     subsets = read_subsets(inputs.subsets, predicted.row_id, predicted.archive_sha256)
-    evaluation = evaluate(predicted, classes, subsets, calibration["temperature"] if calibration["n"] else None)
+    evaluation = evaluate(
+        predicted, classes, subsets, calibration["temperature"] if calibration["n"] else None
+    )
     with replacing_folder(folder) as new:
         for picture, figure in _pictures(evaluation, predicted, classes, data, history).items():
             plots.save(figure, new / PLOTS / f"{picture}.png")
@@ -206,10 +256,17 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, float]:
         page = render(
             "report.html.j2",
             **shared,
-            pictures={key: (*PICTURES[key], encoded(new / PLOTS / f"{key}.png")) for key in pictures_of(predicted.target)},
+            pictures={
+                key: (*PICTURES[key], encoded(new / PLOTS / f"{key}.png"))
+                for key in pictures_of(predicted.target)
+            },
             worst=table_html(_named(evaluation.classes.nsmallest(WORST, "recall"))),
-            confused=table_html(tables["most_confused"].reset_index()) if len(tables["most_confused"]) else "",
-            superclasses=table_html(_named(evaluation.superclasses)) if predicted.target == "fine" else "",
+            confused=table_html(tables["most_confused"].reset_index())
+            if len(tables["most_confused"])
+            else "",
+            superclasses=table_html(_named(evaluation.superclasses))
+            if predicted.target == "fine"
+            else "",
             classes=table_html(_named(evaluation.classes)),
             likes=read_json(inputs.subsets / SUMMARY, SUMMARY_KEYS),
             raw_provenance=json.dumps(provenance, indent=2),
@@ -228,13 +285,29 @@ def check_report(folder: Path, floor: float) -> list[Check]:
     wanted = list(PARTS)
     if (folder / METRICS).is_file():
         metrics = read_json(folder / METRICS)
-        wanted += [f"{PLOTS}/{name}.png" for name in pictures_of("fine" if metrics["classes"] == FINE else "coarse")]
-    missing = [name for name in wanted if not (folder / name).exists() or not (folder / name).stat().st_size]
+        wanted += [
+            f"{PLOTS}/{name}.png"
+            for name in pictures_of("fine" if metrics["classes"] == FINE else "coarse")
+        ]
+    missing = [
+        name
+        for name in wanted
+        if not (folder / name).exists() or not (folder / name).stat().st_size
+    ]
     if missing:
-        return [Check("report_complete", False, {"missing": missing}), Check("above_floor", False, {"report_complete": False})]
-    ordered = 0 <= metrics["top1_low"] <= metrics["top1"] <= metrics["top5"] <= 1 and metrics["top1"] <= metrics["coarse_top1"]
+        return [
+            Check("report_complete", False, {"missing": missing}),
+            Check("above_floor", False, {"report_complete": False}),
+        ]
+    ordered = (
+        0 <= metrics["top1_low"] <= metrics["top1"] <= metrics["top5"] <= 1
+        and metrics["top1"] <= metrics["coarse_top1"]
+    )
     possible = ordered and all(np.isfinite(value) for value in metrics.values())
-    return [Check("report_complete", bool(possible), {"files": len(wanted)}), check_floor(metrics, floor)]
+    return [
+        Check("report_complete", bool(possible), {"files": len(wanted)}),
+        check_floor(metrics, floor),
+    ]
 
 
 def check_floor(metrics: dict[str, float], floor: float) -> Check:
@@ -242,7 +315,13 @@ def check_floor(metrics: dict[str, float], floor: float) -> Check:
     return Check("above_floor", metrics["top1"] >= floor, {"top1": metrics["top1"], "floor": floor})
 
 
-def _pictures(evaluation: Evaluation, predicted: Predictions, classes: Classes, data: pa.Table, history: pd.DataFrame) -> dict[str, Figure]:
+def _pictures(
+    evaluation: Evaluation,
+    predicted: Predictions,
+    classes: Classes,
+    data: pa.Table,
+    history: pd.DataFrame,
+) -> dict[str, Figure]:
     fine = predicted.target == "fine"
     images, names = pixels(data), np.array(classes.names)
     shown = np.random.default_rng(0).choice(len(predicted.true), EXAMPLES, replace=False)
@@ -257,18 +336,30 @@ def _pictures(evaluation: Evaluation, predicted: Predictions, classes: Classes, 
     figures = {
         "curves": plots.plot_curves(history),
         "confusion_coarse": plots.plot_confusion(evaluation.coarse),
-        "classes": plots.plot_classes(evaluation.classes, list(evaluation.classes["superclass"]) if fine else None),
+        "classes": plots.plot_classes(
+            evaluation.classes, list(evaluation.classes["superclass"]) if fine else None
+        ),
         "reliability": plots.plot_reliability(evaluation.reliability),
         "risk_coverage": plots.plot_risk_coverage(evaluation.risk),
-        "mistakes": plots.plot_mistakes(images[predicted.row_id[mistakes]], list(names[predicted.true[mistakes]]), top),
+        "mistakes": plots.plot_mistakes(
+            images[predicted.row_id[mistakes]], list(names[predicted.true[mistakes]]), top
+        ),
         "examples": plots.plot_examples(
-            images[predicted.row_id[shown]], list(names[predicted.true[shown]]), list(names[predicted.predicted[shown]])
+            images[predicted.row_id[shown]],
+            list(names[predicted.true[shown]]),
+            list(names[predicted.predicted[shown]]),
         ),
     }
-    return figures | {"confusion_fine": plots.plot_confusion(evaluation.fine, classes.coarse_of)} if fine else figures
+    return (
+        figures | {"confusion_fine": plots.plot_confusion(evaluation.fine, classes.coarse_of)}
+        if fine
+        else figures
+    )
 
 
-def _shared(name: str, evaluation: Evaluation, provenance: dict[str, Any], calibration: dict[str, Any]) -> dict[str, Any]:
+def _shared(
+    name: str, evaluation: Evaluation, provenance: dict[str, Any], calibration: dict[str, Any]
+) -> dict[str, Any]:
     """What the page and the model card both tell."""
     started_from = starting_point(provenance["weights"]["name"])
     classes = "100 classes" if evaluation.target == "fine" else "20 superclasses"
@@ -284,14 +375,23 @@ def _shared(name: str, evaluation: Evaluation, provenance: dict[str, Any], calib
         "provenance": provenance,
         "recipe": provenance["recipe"],
         "calibration": calibration,
-        "worst_names": [name for name, row in evaluation.classes.nsmallest(WORST, "recall").iterrows() if row["recall"] < 1],
+        "worst_names": [
+            name
+            for name, row in evaluation.classes.nsmallest(WORST, "recall").iterrows()
+            if row["recall"] < 1
+        ],
     }
 
 
 def _coarse_names(predicted: Predictions, classes: Classes) -> pd.DataFrame:
     """True and predicted superclass of every image: what DVC's confusion plot is drawn from."""
     names = np.array(classes.coarse_names)
-    return pd.DataFrame({"actual": names[classes.coarse_of[predicted.true]], "predicted": names[classes.coarse_of[predicted.predicted]]})
+    return pd.DataFrame(
+        {
+            "actual": names[classes.coarse_of[predicted.true]],
+            "predicted": names[classes.coarse_of[predicted.predicted]],
+        }
+    )
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:

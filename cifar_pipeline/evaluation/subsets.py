@@ -14,17 +14,34 @@ from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation import plots
-from cifar_pipeline.evaluation.duplicates import SIMILAR, contact_sheet, find_duplicates, unique_test_rows
+from cifar_pipeline.evaluation.duplicates import (
+    SIMILAR,
+    contact_sheet,
+    find_duplicates,
+    unique_test_rows,
+)
 from cifar_pipeline.params import PublishedList
 
 UPSTREAM_SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
 """Of the archive whose row order published index lists refer to."""
 NO_DUPLICATES = "no_duplicates"
-SUMMARY_KEYS = ("like_a_training_image", "identical_to_a_training_image", "like_an_earlier_test_image", "least_similarity")
-MEMBERSHIP, DUPLICATES, SHEET, SUMMARY = "subsets.parquet", "duplicates.parquet", "contact_sheet.png", "summary.json"
+SUMMARY_KEYS = (
+    "like_a_training_image",
+    "identical_to_a_training_image",
+    "like_an_earlier_test_image",
+    "least_similarity",
+)
+MEMBERSHIP, DUPLICATES, SHEET, SUMMARY = (
+    "subsets.parquet",
+    "duplicates.parquet",
+    "contact_sheet.png",
+    "summary.json",
+)
 
 
-def write_subsets(table: Path, lists: Mapping[str, PublishedList], root: Path, folder: Path) -> dict[str, int]:
+def write_subsets(
+    table: Path, lists: Mapping[str, PublishedList], root: Path, folder: Path
+) -> dict[str, int]:
     """Write to `folder`: the duplicates, a contact sheet of them, and which test image is in which subset; return the counts.
 
     Args:
@@ -34,23 +51,46 @@ def write_subsets(table: Path, lists: Mapping[str, PublishedList], root: Path, f
     """
     content = read_table(table)
     test_rows = np.flatnonzero(np.asarray(content["upstream_split"].to_pandas() == "test"))
-    left_out = {name: read_list(root, listed, archive_of(content), len(test_rows)) for name, listed in lists.items()}
+    left_out = {
+        name: read_list(root, listed, archive_of(content), len(test_rows))
+        for name, listed in lists.items()
+    }
     duplicates = find_duplicates(content)
-    columns = {"row_id": pa.array(test_rows, pa.int32()), NO_DUPLICATES: unique_test_rows(duplicates, test_rows)}
-    columns |= {f"no_{name}": ~np.isin(np.arange(len(test_rows)), indices) for name, indices in left_out.items()}
-    if empty := [name for name, member in columns.items() if name != "row_id" and not np.any(member)]:
-        raise PipelineError(f"no test image is left in the subset {', '.join(empty)}; correct test_subsets.lists in params.yaml")
+    columns = {
+        "row_id": pa.array(test_rows, pa.int32()),
+        NO_DUPLICATES: unique_test_rows(duplicates, test_rows),
+    }
+    columns |= {
+        f"no_{name}": ~np.isin(np.arange(len(test_rows)), indices)
+        for name, indices in left_out.items()
+    }
+    if empty := [
+        name for name, member in columns.items() if name != "row_id" and not np.any(member)
+    ]:
+        raise PipelineError(
+            f"no test image is left in the subset {', '.join(empty)}; correct test_subsets.lists in params.yaml"
+        )
     in_training = duplicates["other_split"].to_numpy(zero_copy_only=False) == "train"
-    rows, identical = duplicates["row_id"].to_numpy(), duplicates["identical"].to_numpy(zero_copy_only=False)
+    rows, identical = (
+        duplicates["row_id"].to_numpy(),
+        duplicates["identical"].to_numpy(zero_copy_only=False),
+    )
     summary = {
         "test_images": len(test_rows),
         "like_a_training_image": len(np.unique(rows[in_training])),
         "identical_to_a_training_image": len(np.unique(rows[in_training & identical])),
         "like_an_earlier_test_image": len(np.unique(rows[~in_training])),
-        **{f"in_{name}": int(np.sum(member)) for name, member in columns.items() if name != "row_id"},
+        **{
+            f"in_{name}": int(np.sum(member))
+            for name, member in columns.items()
+            if name != "row_id"
+        },
     }
     with replacing_folder(folder) as new:
-        pq.write_table(pa.table(columns).replace_schema_metadata({"archive_sha256": archive_of(content)}), new / MEMBERSHIP)
+        pq.write_table(
+            pa.table(columns).replace_schema_metadata({"archive_sha256": archive_of(content)}),
+            new / MEMBERSHIP,
+        )
         pq.write_table(duplicates, new / DUPLICATES)
         plots.save(plots.plot_contact_sheet(contact_sheet(content, duplicates)), new / SHEET)
         write_json(new / SUMMARY, {**summary, "least_similarity": SIMILAR})
@@ -71,15 +111,27 @@ def read_list(root: Path, listed: PublishedList, archive_sha256: str, count: int
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise PipelineError(f"the list {path} cannot be read ({error}); correct test_subsets.lists in params.yaml") from None
+        raise PipelineError(
+            f"the list {path} cannot be read ({error}); correct test_subsets.lists in params.yaml"
+        ) from None
     if (found := file_digest(path, "sha256")) != listed.sha256:
-        raise PipelineError(f"{path} has the checksum {found}, test_subsets.lists in params.yaml expects {listed.sha256}; correct either")
+        raise PipelineError(
+            f"{path} has the checksum {found}, test_subsets.lists in params.yaml expects {listed.sha256}; correct either"
+        )
     try:
         lines = (line.split("#")[0].strip() for line in text.splitlines())
-        indices = np.array(json.loads(text) if text.lstrip().startswith("[") else [int(line) for line in lines if line])
+        indices = np.array(
+            json.loads(text)
+            if text.lstrip().startswith("[")
+            else [int(line) for line in lines if line]
+        )
     except ValueError as error:
         raise PipelineError(f"{path} is not a list of row indices ({error})") from None
-    if indices.ndim != 1 or indices.dtype.kind != "i" or not ((indices >= 0) & (indices < count)).all():
+    if (
+        indices.ndim != 1
+        or indices.dtype.kind != "i"
+        or not ((indices >= 0) & (indices < count)).all()
+    ):
         raise PipelineError(f"{path} is not a list of row indices from 0 to {count - 1}")
     return indices
 
@@ -92,5 +144,7 @@ def read_subsets(folder: Path, test_rows: np.ndarray, archive_sha256: str) -> pd
     table = read_table(folder / MEMBERSHIP)
     frame: pd.DataFrame = table.to_pandas().set_index("row_id")
     if archive_of(table) != archive_sha256 or not np.array_equal(frame.index, test_rows):
-        raise PipelineError(f"{folder} was made from another test split than the predictions; materialize `test_subsets` again")
+        raise PipelineError(
+            f"{folder} was made from another test split than the predictions; materialize `test_subsets` again"
+        )
     return frame

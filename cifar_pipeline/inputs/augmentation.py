@@ -2,7 +2,9 @@
 
 import os
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask PyPI for a newer version at every import
+os.environ.setdefault(
+    "NO_ALBUMENTATIONS_UPDATE", "1"
+)  # it would ask PyPI for a newer version at every import
 
 import albumentations as A
 import cv2
@@ -13,7 +15,11 @@ from cifar_pipeline.recipes import Augmentation
 # One thread an image: OpenCV's own pool costs more than it gives at 32 pixels, and fights with the network for cores.
 cv2.setNumThreads(1)
 
-INTERPOLATIONS = {"bicubic": cv2.INTER_CUBIC, "bilinear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}
+INTERPOLATIONS = {
+    "bicubic": cv2.INTER_CUBIC,
+    "bilinear": cv2.INTER_LINEAR,
+    "nearest": cv2.INTER_NEAREST,
+}
 
 
 class Augmenter:
@@ -24,17 +30,28 @@ class Augmenter:
         interpolation: of that resizing: `bicubic`, `bilinear` or `nearest`.
     """
 
-    def __init__(self, settings: Augmentation, resize: int | None = None, interpolation: str = "bicubic") -> None:
+    def __init__(
+        self, settings: Augmentation, resize: int | None = None, interpolation: str = "bicubic"
+    ) -> None:
         transforms: list[A.BasicTransform] = []
         if resize:
             transforms.append(A.Resize(resize, resize, interpolation=INTERPOLATIONS[interpolation]))
-        if settings.rotate or settings.shear or settings.zoom or settings.shift_x or settings.shift_y:
+        if (
+            settings.rotate
+            or settings.shear
+            or settings.zoom
+            or settings.shift_x
+            or settings.shift_y
+        ):
             transforms.append(
                 A.Affine(
                     rotate=(-settings.rotate, settings.rotate),
                     shear={"x": (-settings.shear, settings.shear), "y": (0.0, 0.0)},
                     scale=(1 - settings.zoom, 1 + settings.zoom),
-                    translate_percent={"x": (-settings.shift_x, settings.shift_x), "y": (-settings.shift_y, settings.shift_y)},
+                    translate_percent={
+                        "x": (-settings.shift_x, settings.shift_x),
+                        "y": (-settings.shift_y, settings.shift_y),
+                    },
                     border_mode=cv2.BORDER_REFLECT_101,
                     p=1.0,
                 )
@@ -49,7 +66,11 @@ class Augmenter:
                 transforms.append(transform(p=probability))
         if settings.color:
             spread = (1 - settings.color, 1 + settings.color)
-            transforms.append(A.ColorJitter(brightness=spread, contrast=spread, saturation=spread, hue=(0.0, 0.0), p=1.0))
+            transforms.append(
+                A.ColorJitter(
+                    brightness=spread, contrast=spread, saturation=spread, hue=(0.0, 0.0), p=1.0
+                )
+            )
         if settings.erase:
             half = (0.25, 0.5)
             transforms.append(A.CoarseDropout((1, 1), half, half, fill=128, p=settings.erase))

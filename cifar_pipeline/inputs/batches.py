@@ -43,7 +43,11 @@ class Images:
 
     def joined(self, other: "Images") -> "Images":
         """Both."""
-        pairs = ((self.row_id, other.row_id), (self.pixels, other.pixels), (self.label, other.label))
+        pairs = (
+            (self.row_id, other.row_id),
+            (self.pixels, other.pixels),
+            (self.label, other.label),
+        )
         row_id, pixels, label = (np.concatenate(pair) for pair in pairs)
         return Images(row_id, pixels, label, self.target)
 
@@ -57,12 +61,23 @@ class Images:
         return np.eye(CLASSES[self.target], dtype=np.float32)[self.label]
 
 
-def load_images(table: Path, splits: Path, split: Split, target: Target = "fine", *, per_class: int | None = None, seed: int = 0) -> Images:
+def load_images(
+    table: Path,
+    splits: Path,
+    split: Split,
+    target: Target = "fine",
+    *,
+    per_class: int | None = None,
+    seed: int = 0,
+) -> Images:
     """Load a split, or a stratified subset of it with `per_class` images of each of the 100 classes.
 
     Raises: PipelineError when table and splits do not belong together, or a class has too few images.
     """
-    content, membership = read_table(table, ["fine_label", "coarse_label", "image"]), read_table(splits)
+    content, membership = (
+        read_table(table, ["fine_label", "coarse_label", "image"]),
+        read_table(splits),
+    )
     if archive_of(membership) != archive_of(content):
         raise PipelineError(
             f"{splits.name} was made from the archive {archive_of(membership):.12}, {table.name} from {archive_of(content):.12}; "
@@ -80,11 +95,15 @@ def steps_per_epoch(images: Images, batch_size: int) -> int:
     Raises: PipelineError when there is not one.
     """
     if len(images) < batch_size:
-        raise PipelineError(f"{len(images)} training images do not fill one batch of {batch_size}; lower the recipe's `batch_size`")
+        raise PipelineError(
+            f"{len(images)} training images do not fill one batch of {batch_size}; lower the recipe's `batch_size`"
+        )
     return len(images) // batch_size
 
 
-def training_batches(images: Images, recipe: Recipe, *, first_epoch: int = 0, workers: int = 0) -> grain.IterDataset:
+def training_batches(
+    images: Images, recipe: Recipe, *, first_epoch: int = 0, workers: int = 0
+) -> grain.IterDataset:
     """Shuffled, augmented batches of whole trainings, epoch after epoch: (B, H, W, 3) uint8 and (B, classes) float32.
 
     A batch follows from the recipe's seed and its number alone, so it is the same whoever makes it, and a training that goes
@@ -101,7 +120,9 @@ def training_batches(images: Images, recipe: Recipe, *, first_epoch: int = 0, wo
         .batch(recipe.batch_size, drop_remainder=True)
         .repeat(recipe.epochs)
         .random_map(_Prepare(images, recipe))
-        .slice(slice(first_epoch * steps, recipe.epochs * steps))  # last: the random state goes by the number before it
+        .slice(
+            slice(first_epoch * steps, recipe.epochs * steps)
+        )  # last: the random state goes by the number before it
     )
     # One thread: the transforms hold Python's lock, and what they share is not made for several.
     iterator = batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=16))
@@ -129,7 +150,11 @@ class _Prepare(grain.transforms.RandomMap):
     def __init__(self, images: Images, recipe: Recipe) -> None:
         self._images, self._labels = images.pixels, images.one_hot()
         resized = recipe.augmentation.order == "resized"
-        self._augmenter = Augmenter(recipe.augmentation, resize=recipe.image_size if resized else None, interpolation=recipe.interpolation)
+        self._augmenter = Augmenter(
+            recipe.augmentation,
+            resize=recipe.image_size if resized else None,
+            interpolation=recipe.interpolation,
+        )
         self._mixing: Mixing | None = recipe.mixing
 
     def random_map(self, element: Any, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,9 @@ import numpy as np
 from cifar_pipeline.recipes import Mixing
 
 
-def mix(images: np.ndarray, labels: np.ndarray, settings: Mixing, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def mix(
+    images: np.ndarray, labels: np.ndarray, settings: Mixing, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Blend a batch with itself in reverse order, in `settings.probability` of the calls. Batches arrive shuffled, so the pairs are random.
 
     Args:
@@ -14,7 +16,11 @@ def mix(images: np.ndarray, labels: np.ndarray, settings: Mixing, rng: np.random
 
     Returns: images and labels of the same shapes and types; the inputs are left as they are.
     """
-    kinds = [(name, alpha) for name, alpha in (("mixup", settings.mixup), ("cutmix", settings.cutmix)) if alpha]
+    kinds = [
+        (name, alpha)
+        for name, alpha in (("mixup", settings.mixup), ("cutmix", settings.cutmix))
+        if alpha
+    ]
     if rng.random() >= settings.probability:
         return images, labels
     name, alpha = kinds[rng.integers(len(kinds))]
@@ -28,7 +34,9 @@ def mix(images: np.ndarray, labels: np.ndarray, settings: Mixing, rng: np.random
         mixed = images.copy()
         mixed[:, rows, columns] = images[::-1, rows, columns]
         share = 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
-    return mixed, (np.float32(share) * labels + np.float32(1 - share) * labels[::-1]).astype(np.float32)
+    return mixed, (np.float32(share) * labels + np.float32(1 - share) * labels[::-1]).astype(
+        np.float32
+    )
 
 
 def _cut(length: int, share: float, rng: np.random.Generator) -> slice:

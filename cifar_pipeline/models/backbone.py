@@ -18,11 +18,15 @@ def backbone_features(x: Any, architecture: Backbone, size: int | None, weights:
 
     Raises: PipelineError as `load_application` does.
     """
-    network = load_application(architecture.name, APPLICATIONS[architecture.name], size, weights, pooling=None)
+    network = load_application(
+        architecture.name, APPLICATIONS[architecture.name], size, weights, pooling=None
+    )
     x = network(_scaled(x, architecture))
     if architecture.convolution:
         block = architecture.convolution
-        x = layers.Conv2D(block.filters, block.kernel, padding="same", activation="relu", name="conv_head")(x)
+        x = layers.Conv2D(
+            block.filters, block.kernel, padding="same", activation="relu", name="conv_head"
+        )(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return dense_layers(x, architecture.hidden, architecture.hidden_dropout)
 

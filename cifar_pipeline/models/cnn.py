@@ -12,7 +12,9 @@ def cnn_features(x: Any, architecture: Cnn) -> Any:
     """Symbolic pixels 0..255 (N, H, W, 3) to features (N, last of the hidden units, or what the blocks leave), scaled to 0..1."""
     x = layers.Rescaling(1 / 255, name="scale")(x)
     for number, block in enumerate(architecture.blocks, start=1):
-        x = layers.Conv2D(block.filters, block.kernel, padding="same", activation="relu", name=f"conv{number}")(x)
+        x = layers.Conv2D(
+            block.filters, block.kernel, padding="same", activation="relu", name=f"conv{number}"
+        )(x)
         if block.batch_norm:
             x = layers.BatchNormalization(name=f"norm{number}")(x)
         x = layers.MaxPooling2D(2, name=f"pool{number}")(x)

@@ -7,7 +7,9 @@ from keras import layers
 from cifar_pipeline.recipes import Cnn9
 
 
-def cnn9_features(x: Any, architecture: Cnn9, channel_mean: tuple[float, float, float], *, any_size: bool) -> Any:
+def cnn9_features(
+    x: Any, architecture: Cnn9, channel_mean: tuple[float, float, float], *, any_size: bool
+) -> Any:
     """Symbolic pixels 0..255 (N, H, W, 3) to features (N, units), centred per channel as the paper's generator did.
 
     With the default widths and 32×32 pixels, and 100 outputs behind it, the network has 13,870,484 parameters.
@@ -16,9 +18,16 @@ def cnn9_features(x: Any, architecture: Cnn9, channel_mean: tuple[float, float, 
         any_size: let the network see smaller images than 32×32 in its first epochs: what the convolutions make of them is
             repeated to 4×4, where 32×32 pixels arrive by themselves, so that the dense layers are the same.
     """
-    activated: dict[str, Any] = {"activation": "relu", "kernel_initializer": architecture.initializer}
-    x = layers.Rescaling(1 / 255, offset=[-mean for mean in channel_mean], dtype="float32", name="centre")(x)
-    for block, (filters, dropout) in enumerate(zip(architecture.filters, architecture.block_dropout, strict=True), start=1):
+    activated: dict[str, Any] = {
+        "activation": "relu",
+        "kernel_initializer": architecture.initializer,
+    }
+    x = layers.Rescaling(
+        1 / 255, offset=[-mean for mean in channel_mean], dtype="float32", name="centre"
+    )(x)
+    for block, (filters, dropout) in enumerate(
+        zip(architecture.filters, architecture.block_dropout, strict=True), start=1
+    ):
         for part in "ab":
             x = layers.Conv2D(filters, 3, padding="same", **activated, name=f"conv{block}{part}")(x)
         x = layers.MaxPooling2D(2, name=f"pool{block}")(x)

@@ -38,7 +38,11 @@ def _cost(model: keras.Model, phase: Phase) -> float:
 def _outputs(network: keras.Model, size: int) -> Iterator[tuple[keras.Layer, tuple[int, ...]]]:
     """The layers of a network of images and of networks within it, in their order, with the shapes of what they put out."""
     own = [layer for layer in network.layers if not isinstance(layer, keras.Model)]
-    shapes = iter(keras.Model(network.inputs, [layer.output for layer in own]).compute_output_shape((1, size, size, 3)))
+    shapes = iter(
+        keras.Model(network.inputs, [layer.output for layer in own]).compute_output_shape(
+            (1, size, size, 3)
+        )
+    )
     for layer in network.layers:
         if isinstance(layer, keras.Model):
             yield from _outputs(layer, size)

@@ -28,7 +28,10 @@ def efficientnet_features(x: Any, name: str, size: int | None, weights: str) -> 
 
 
 def _backbone(name: str, size: int | None, weights: str) -> keras.Model:
-    application = getattr(keras.applications, name.replace("efficientnet", "EfficientNet").replace("v2", "V2").replace("_b", "B"))
+    application = getattr(
+        keras.applications,
+        name.replace("efficientnet", "EfficientNet").replace("v2", "V2").replace("_b", "B"),
+    )
     model = load_application(name, application, size, weights, pooling="avg")
     if weights not in ("imagenet", "none"):
         _undo_missing_rescaling(model)
@@ -37,9 +40,13 @@ def _backbone(name: str, size: int | None, weights: str) -> keras.Model:
 
 def _undo_missing_rescaling(model: keras.Model) -> None:
     # By type: its name counts up with every model built in the process.
-    (normalization,) = (layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
+    (normalization,) = (
+        layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)
+    )
     if not normalization.weights:  # V2's are constants, in the model's own code
         return
     mean, variance, *rest = normalization.get_weights()
-    normalization.set_weights([mean, variance * np.array(IMAGENET_STD, variance.dtype).reshape(variance.shape), *rest])
+    normalization.set_weights(
+        [mean, variance * np.array(IMAGENET_STD, variance.dtype).reshape(variance.shape), *rest]
+    )
     normalization.finalize_state()

@@ -49,10 +49,16 @@ def build_classifier(recipe: Recipe, channel_mean: tuple[float, float, float]) -
     logits = keras.layers.Dense(CLASSES[recipe.target], dtype="float32", name="logits")(features)
     network = keras.Model(pixels, logits, name=recipe.architecture.name)
     for layer in network._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization) and recipe.batch_norm_momentum is not None:
+        if (
+            isinstance(layer, keras.layers.BatchNormalization)
+            and recipe.batch_norm_momentum is not None
+        ):
             layer.momentum = recipe.batch_norm_momentum
     native = recipe.augmentation.order == "native"
-    return Classifier(_with_resizing(network, recipe, INPUT_SIZE), trainer=_with_resizing(network, recipe, INPUT_SIZE if native else None))
+    return Classifier(
+        _with_resizing(network, recipe, INPUT_SIZE),
+        trainer=_with_resizing(network, recipe, INPUT_SIZE if native else None),
+    )
 
 
 def set_phase(model: keras.Model, phase: Phase) -> None:
@@ -68,17 +74,24 @@ def set_phase(model: keras.Model, phase: Phase) -> None:
 def trains(layer: keras.Layer, phase: Phase) -> bool:
     """Whether a layer's weights, if it has some, change in `phase`."""
     is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
-    return not (_block(layer.name) <= phase.freeze_blocks or (is_batch_norm and phase.freeze_batch_norm))
+    return not (
+        _block(layer.name) <= phase.freeze_blocks or (is_batch_norm and phase.freeze_batch_norm)
+    )
 
 
 def count_parameters(model: keras.Model) -> tuple[int, int]:
     """All weights and the trainable ones of a model of which nothing is frozen, as papers count them: without the constants of a
     Normalization layer (7 in EfficientNet), which Keras keeps as weights."""
     constants = {
-        id(weight) for layer in model._flatten_layers() if isinstance(layer, keras.layers.Normalization) for weight in layer.weights
+        id(weight)
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.Normalization)
+        for weight in layer.weights
     }
     counted = [weight for weight in model.weights if id(weight) not in constants]
-    return sum(math.prod(weight.shape) for weight in counted), sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    return sum(math.prod(weight.shape) for weight in counted), sum(
+        math.prod(weight.shape) for weight in model.trainable_weights
+    )
 
 
 def part_of(variable: str) -> Part:
@@ -96,7 +109,9 @@ def _block(layer: str) -> float:
     return int(number[1]) if number else math.inf
 
 
-def _features(pixels: Any, recipe: Recipe, channel_mean: tuple[float, float, float], size: int | None) -> Any:
+def _features(
+    pixels: Any, recipe: Recipe, channel_mean: tuple[float, float, float], size: int | None
+) -> Any:
     if isinstance(recipe.architecture, Cnn9):
         return cnn9_features(pixels, recipe.architecture, channel_mean, any_size=size is None)
     if isinstance(recipe.architecture, Cnn):
@@ -111,7 +126,9 @@ def _with_resizing(network: keras.Model, recipe: Recipe, size: int | None) -> ke
     if size == recipe.image_size and not recipe.progressive:
         pixels = keras.layers.Rescaling(1.0, name="to_float")(image)
     else:
-        pixels = keras.layers.Resizing(recipe.image_size, recipe.image_size, recipe.interpolation, name=RESIZE)(image)
+        pixels = keras.layers.Resizing(
+            recipe.image_size, recipe.image_size, recipe.interpolation, name=RESIZE
+        )(image)
     return keras.Model(image, network(pixels), name="classifier")
 
 

@@ -20,9 +20,26 @@ from cifar_pipeline.evaluation.plots import save
 from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.search.settings import Search
 from cifar_pipeline.search.space import decoded
-from cifar_pipeline.search.study import ACCURACIES, BEST_EPOCHS, DRAWS, ENDED, EPOCHS, ERROR, SECONDS, furthest, ranked
+from cifar_pipeline.search.study import (
+    ACCURACIES,
+    BEST_EPOCHS,
+    DRAWS,
+    ENDED,
+    EPOCHS,
+    ERROR,
+    SECONDS,
+    furthest,
+    ranked,
+)
 
-TRIALS, WINNER, PROVENANCE, STORAGE, PAGE, PLOTS = "trials.csv", "winner.yaml", "provenance.json", "study.sqlite", "index.html", "plots"
+TRIALS, WINNER, PROVENANCE, STORAGE, PAGE, PLOTS = (
+    "trials.csv",
+    "winner.yaml",
+    "provenance.json",
+    "study.sqlite",
+    "index.html",
+    "plots",
+)
 CUT_FROM = 20
 LEGEND = 12
 """Trials that a legend has room for."""
@@ -34,7 +51,13 @@ PICTURES = {
 
 
 def write_search(
-    folder: Path, search: Search, studies: Mapping[str, optuna.Study], winner: Recipe, *, provenance: dict[str, Any], storage: Path
+    folder: Path,
+    search: Search,
+    studies: Mapping[str, optuna.Study],
+    winner: Recipe,
+    *,
+    provenance: dict[str, Any],
+    storage: Path,
 ) -> dict[str, Any]:
     """Write `folder`, replacing it; return the key figures.
 
@@ -44,13 +67,21 @@ def write_search(
     trials, summary = trial_table(search, studies), summarize(search, studies)
     with replacing_folder(folder) as new:
         trials.to_csv(new / TRIALS, index=False, float_format="%.6g")
-        (new / WINNER).write_text(yaml.safe_dump(winner.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
-        write_json(new / PROVENANCE, {**provenance, **summary, "search": search.model_dump(mode="json")})
+        (new / WINNER).write_text(
+            yaml.safe_dump(winner.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+        )
+        write_json(
+            new / PROVENANCE, {**provenance, **summary, "search": search.model_dump(mode="json")}
+        )
         shutil.copyfile(storage, new / STORAGE)
         for stage, study in studies.items():
             draw(study, new / PLOTS / stage)
         pictures = {
-            stage: [(text, encoded(path)) for key, text in PICTURES.items() if (path := new / PLOTS / stage / f"{key}.png").is_file()]
+            stage: [
+                (text, encoded(path))
+                for key, text in PICTURES.items()
+                if (path := new / PLOTS / stage / f"{key}.png").is_file()
+            ]
             for stage in studies
         }
         page = render(
@@ -61,7 +92,9 @@ def write_search(
             summary=summary,
             winner=(new / WINNER).read_text(),
             pictures=pictures,
-            tables={stage: table_html(readable(trials[trials["stage"] == stage])) for stage in studies},
+            tables={
+                stage: table_html(readable(trials[trials["stage"] == stage])) for stage in studies
+            },
         )
         (new / PAGE).write_text(page)
     return summary
@@ -75,7 +108,9 @@ def trial_table(search: Search, studies: Mapping[str, optuna.Study]) -> pd.DataF
             "trial": trial.number,
             "state": trial.state.name.lower(),
             "accuracy": trial.value if trial.state is TrialState.COMPLETE else None,
-            "folds": ", ".join(f"{accuracy:.4f}" for accuracy in trial.user_attrs.get(ACCURACIES, [])),
+            "folds": ", ".join(
+                f"{accuracy:.4f}" for accuracy in trial.user_attrs.get(ACCURACIES, [])
+            ),
             "epochs": trial.user_attrs.get(EPOCHS, 0),
             "seconds": trial.user_attrs.get(SECONDS, 0.0),
             **{key: str(value) for key, value in decoded(search, trial.params).items()},
@@ -104,34 +139,61 @@ def summarize(search: Search, studies: Mapping[str, optuna.Study]) -> dict[str, 
             f"{stage}_failed": sum(trial.state is TrialState.FAIL for trial in trials),
             f"{stage}_epochs": sum(trial.user_attrs.get(EPOCHS, 0) for trial in trials),
             f"{stage}_epochs_at_most": len(trials) * settings.folds * settings.epochs,
-            f"{stage}_minutes": round(sum(trial.user_attrs.get(SECONDS, 0.0) for trial in trials) / 60, 1),
+            f"{stage}_minutes": round(
+                sum(trial.user_attrs.get(SECONDS, 0.0) for trial in trials) / 60, 1
+            ),
             f"{stage}_best": best.value,
             f"{stage}_best_trial": best.number,
-            "final_epochs": round(sum(best.user_attrs[BEST_EPOCHS]) / settings.folds),  # of the last stage
+            "final_epochs": round(
+                sum(best.user_attrs[BEST_EPOCHS]) / settings.folds
+            ),  # of the last stage
         }
         if stage == DRAWS and search.grid:
-            summary["grid_between_trials"] = ", ".join(str(trial.number) for trial in furthest(study)[: search.grid.best])
+            summary["grid_between_trials"] = ", ".join(
+                str(trial.number) for trial in furthest(study)[: search.grid.best]
+            )
     return summary
 
 
 def described(search: Search, trial: FrozenTrial) -> dict[str, Any]:
     """One trial, for whoever watches."""
-    accuracy = {"accuracy": trial.value} if trial.state is TrialState.COMPLETE and trial.value is not None else {}
-    how = {"trial": trial.number, "state": trial.state.name.lower(), "epochs": trial.user_attrs.get(EPOCHS, 0)}
-    curve = ", ".join(f"{trial.intermediate_values[epoch]:.4f}" for epoch in sorted(trial.intermediate_values))
-    return {**how, **accuracy, "first_fold": curve, **{key: str(value) for key, value in decoded(search, trial.params).items()}}
+    accuracy = (
+        {"accuracy": trial.value}
+        if trial.state is TrialState.COMPLETE and trial.value is not None
+        else {}
+    )
+    how = {
+        "trial": trial.number,
+        "state": trial.state.name.lower(),
+        "epochs": trial.user_attrs.get(EPOCHS, 0),
+    }
+    curve = ", ".join(
+        f"{trial.intermediate_values[epoch]:.4f}" for epoch in sorted(trial.intermediate_values)
+    )
+    return {
+        **how,
+        **accuracy,
+        "first_fold": curve,
+        **{key: str(value) for key, value in decoded(search, trial.params).items()},
+    }
 
 
 def draw(study: optuna.Study, folder: Path) -> None:
     """Optuna's pictures of a study, as far as its trials allow them, as PNG files in `folder`."""
     if not ranked(study):
         return
-    figures = {"parallel": drawing.plot_parallel_coordinate, "intermediate": drawing.plot_intermediate_values}
+    figures = {
+        "parallel": drawing.plot_parallel_coordinate,
+        "intermediate": drawing.plot_intermediate_values,
+    }
     if len({trial.value for trial in ranked(study)}) > 1:  # of equal accuracies nothing can be said
         figures["importances"] = drawing.plot_param_importances
     labelled = with_short_names(study)
     for name, plot in figures.items():
-        with warnings.catch_warnings(), mpl.rc_context({"figure.figsize": (9.2, 4.5), "figure.constrained_layout.use": True}):
+        with (
+            warnings.catch_warnings(),
+            mpl.rc_context({"figure.figsize": (9.2, 4.5), "figure.constrained_layout.use": True}),
+        ):
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             warnings.simplefilter("ignore", UserWarning)
             axes = plot(labelled)
@@ -154,7 +216,10 @@ def with_short_names(study: optuna.Study) -> optuna.Study:
     keys = {key for trial in trials for key in trial.params}
     rests = [key.partition(".")[2] for key in keys]
     names = {key: key.partition(".")[2] if len(key) >= CUT_FROM else key for key in keys}
-    names = {key: name if name and name not in keys and rests.count(name) == 1 else key for key, name in names.items()}
+    names = {
+        key: name if name and name not in keys and rests.count(name) == 1 else key
+        for key, name in names.items()
+    }
     copy = optuna.create_study(direction="maximize")
     copy.add_trials(
         [
@@ -162,7 +227,9 @@ def with_short_names(study: optuna.Study) -> optuna.Study:
                 state=trial.state,
                 value=trial.value,
                 params={names[key]: value for key, value in trial.params.items()},
-                distributions={names[key]: distribution for key, distribution in trial.distributions.items()},
+                distributions={
+                    names[key]: distribution for key, distribution in trial.distributions.items()
+                },
                 intermediate_values=trial.intermediate_values,
             )
             for trial in trials
@@ -173,6 +240,10 @@ def with_short_names(study: optuna.Study) -> optuna.Study:
 
 def readable(trials: pd.DataFrame) -> pd.DataFrame:
     """A stage's trials as people read them, best first."""
-    table = trials.drop(columns=["stage", "error"]).sort_values("accuracy", ascending=False, na_position="last")
-    table["accuracy"] = table["accuracy"].map(lambda accuracy: "" if pd.isna(accuracy) else f"{accuracy:.2%}")
+    table = trials.drop(columns=["stage", "error"]).sort_values(
+        "accuracy", ascending=False, na_position="last"
+    )
+    table["accuracy"] = table["accuracy"].map(
+        lambda accuracy: "" if pd.isna(accuracy) else f"{accuracy:.2%}"
+    )
     return table.rename(columns={"seconds": "s"})

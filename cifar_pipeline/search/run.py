@@ -18,7 +18,14 @@ from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.params import Params
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.search.results import STORAGE, described, draw, readable, trial_table, write_search
+from cifar_pipeline.search.results import (
+    STORAGE,
+    described,
+    draw,
+    readable,
+    trial_table,
+    write_search,
+)
 from cifar_pipeline.search.study import Data, SearchRun, ranked
 from cifar_pipeline.training.allocator import keep_freed_memory
 from cifar_pipeline.training.run import weights_of
@@ -27,7 +34,11 @@ SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 def search_and_save(
-    name: str, params: Params, home: Workspace, run: Mapping[str, str], report: Callable[[dict[str, Any], str, Path], None]
+    name: str,
+    params: Params,
+    home: Workspace,
+    run: Mapping[str, str],
+    report: Callable[[dict[str, Any], str, Path], None],
 ) -> dict[str, Any]:
     """Search around recipe `name`, from where it was interrupted, and write `data/searches/<name>`; return the key figures.
 
@@ -42,15 +53,32 @@ def search_and_save(
     keep_freed_memory()
     base, search = params.recipe(name), params.search_around(name)
     membership = read_table(home.splits)
-    found, expected = sum(len(split_rows(membership, split)) for split in SPLITS), FINE * params.source().train_per_class
+    found, expected = (
+        sum(len(split_rows(membership, split)) for split in SPLITS),
+        FINE * params.source().train_per_class,
+    )
     if found != expected:
         raise PipelineError(
             f"{home.splits} has {found:,} training images, the profile '{params.profile}' {expected:,}; make its data first, with the "
             "jobs archive_job, table_job and splits_job"
         )
     data = Data(
-        load_images(home.table, home.splits, "train", base.target, per_class=search.train_per_class, seed=search.seed),
-        load_images(home.table, home.splits, "validation", base.target, per_class=base.validation_per_class, seed=search.seed),
+        load_images(
+            home.table,
+            home.splits,
+            "train",
+            base.target,
+            per_class=search.train_per_class,
+            seed=search.seed,
+        ),
+        load_images(
+            home.table,
+            home.splits,
+            "validation",
+            base.target,
+            per_class=base.validation_per_class,
+            seed=search.seed,
+        ),
     )
     origin = {
         "inputs": {path.name: dvc_md5(path) for path in (home.table, home.splits)},
@@ -60,15 +88,25 @@ def search_and_save(
 
     def follow(study: optuna.Study, trial: FrozenTrial) -> None:
         best = ranked(study)
-        figures = {"stage": study.study_name, **described(search, trial), **({"best": best[0].value} if best else {})}
+        figures = {
+            "stage": study.study_name,
+            **described(search, trial),
+            **({"best": best[0].value} if best else {}),
+        }
         settings = ", ".join(f"{key} {value}" for key, value in trial.params.items())
-        print(f"trial {trial.number} of the {study.study_name} {trial.state.name.lower()}: {settings}", file=sys.stderr, flush=True)
+        print(
+            f"trial {trial.number} of the {study.study_name} {trial.state.name.lower()}: {settings}",
+            file=sys.stderr,
+            flush=True,
+        )
         table = readable(trial_table(search, {study.study_name: study}))
         with tempfile.TemporaryDirectory() as folder:
             draw(study, Path(folder))
             report(figures, table.to_markdown(index=False), Path(folder))
 
-    searching = SearchRun(base, search, data, origin=origin, folder=home.study(name, params.profile), report=follow)
+    searching = SearchRun(
+        base, search, data, origin=origin, folder=home.study(name, params.profile), report=follow
+    )
     studies = searching.run()
     provenance = {
         **origin,
@@ -85,4 +123,11 @@ def search_and_save(
     # Not the path that a setting of this machine put in its place.
     weights = {**params.recipes[name]["seed"], **params.recipes[name][params.profile]}["weights"]
     winner = searching.winner(studies).model_copy(update={"weights": weights})
-    return write_search(home.search(name), search, studies, winner, provenance=provenance, storage=searching.folder / STORAGE)
+    return write_search(
+        home.search(name),
+        search,
+        studies,
+        winner,
+        provenance=provenance,
+        storage=searching.folder / STORAGE,
+    )

@@ -22,7 +22,9 @@ class Range(Settings):
         if self.log and (self.low <= 0 or self.step):
             raise ValueError("`log` takes a `low` above zero and no `step`")
         if self.step and self.low + self.step > self.high:
-            raise ValueError(f"a step of {self.step} from {self.low} to {self.high}; it must fit in")
+            raise ValueError(
+                f"a step of {self.step} from {self.low} to {self.high}; it must fit in"
+            )
         return self
 
     @property
@@ -35,7 +37,16 @@ class Range(Settings):
         return (self.low, self.high, *([self.low + self.step] if self.step else []))
 
 
-FIXED = {"target", "weights", "train_per_class", "validation_per_class", "epochs", "batch_size", "seed", "device"}
+FIXED = {
+    "target",
+    "weights",
+    "train_per_class",
+    "validation_per_class",
+    "epochs",
+    "batch_size",
+    "seed",
+    "device",
+}
 """Keys of a recipe that no trial may change."""
 Choices = Annotated[tuple[Any, ...], Field(min_length=2)]
 
@@ -44,7 +55,9 @@ class Draws(Settings):
     """The first stage: random draws from the space."""
 
     trials: Count
-    folds: Count = Field(description="of stratified cross-validation inside the training split; 1 for the validation split instead")
+    folds: Count = Field(
+        description="of stratified cross-validation inside the training split; 1 for the validation split instead"
+    )
     epochs: Count
     batch_size: Count
 
@@ -53,7 +66,9 @@ class Grid(Settings):
     """The second stage: every combination of what the best of the first disagree on."""
 
     best: Annotated[int, Field(ge=2)] = Field(3, description="how many of the first stage's trials")
-    trials: Count = Field(description="at most; a seeded choice of the combinations where there are more")
+    trials: Count = Field(
+        description="at most; a seeded choice of the combinations where there are more"
+    )
     folds: Count
     epochs: Count
     batch_size: Count
@@ -63,12 +78,17 @@ class Search(Settings):
     """Two stages over one recipe; without `grid` it is a plain random search."""
 
     space: dict[str, Range | Choices] = Field(
-        min_length=1, description="by the recipe's dotted key, places in lists counted from 0: a range, or a list of values"
+        min_length=1,
+        description="by the recipe's dotted key, places in lists counted from 0: a range, or a list of values",
     )
     draws: Draws
     grid: Grid | None = None
-    prune: bool = Field(True, description="end a trial that falls behind in its first fold (successive halving)")
-    train_per_class: Count | None = Field(None, description="of the training split; all where absent")
+    prune: bool = Field(
+        True, description="end a trial that falls behind in its first fold (successive halving)"
+    )
+    train_per_class: Count | None = Field(
+        None, description="of the training split; all where absent"
+    )
     seed: int
 
     @property
@@ -79,9 +99,13 @@ class Search(Settings):
     def _divides(self) -> Self:
         folds = max(stage.folds for stage in self.stages)
         if self.train_per_class and folds > self.train_per_class:
-            raise ValueError(f"{folds} folds of {self.train_per_class} images a class; lower `folds`")
+            raise ValueError(
+                f"{folds} folds of {self.train_per_class} images a class; lower `folds`"
+            )
         if fixed := sorted({key.split(".")[0] for key in self.space} & FIXED):
-            raise ValueError(f"`{fixed[0]}` in the space; a search takes it from its stages or from the recipe, as it is for all trials")
+            raise ValueError(
+                f"`{fixed[0]}` in the space; a search takes it from its stages or from the recipe, as it is for all trials"
+            )
         return self
 
 
@@ -90,7 +114,10 @@ def recipe_of_trial(base: Recipe, stage: Draws | Grid, values: dict[str, Any]) -
 
     Raises: KeyError or IndexError for a key that the recipe does not have, pydantic's ValidationError where it contradicts itself.
     """
-    content = base.model_dump(mode="json") | {"epochs": stage.epochs, "batch_size": stage.batch_size}
+    content = base.model_dump(mode="json") | {
+        "epochs": stage.epochs,
+        "batch_size": stage.batch_size,
+    }
     for key, value in values.items():
         *path, last = [int(part) if part.isdigit() else part for part in key.split(".")]
         place: Any = content

@@ -27,13 +27,18 @@ def _suggest(trial: Trial, key: str, values: Range | Choices) -> Any:
     if not isinstance(values, Range):
         return json.loads(trial.suggest_categorical(key, [json.dumps(value) for value in values]))
     if values.of_whole_numbers:
-        return trial.suggest_int(key, int(values.low), int(values.high), step=int(values.step or 1), log=values.log)
+        return trial.suggest_int(
+            key, int(values.low), int(values.high), step=int(values.step or 1), log=values.log
+        )
     return trial.suggest_float(key, values.low, values.high, step=values.step, log=values.log)
 
 
 def decoded(search: Search, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe's values of a trial's parameters."""
-    return {key: value if isinstance(search.space[key], Range) else json.loads(value) for key, value in parameters.items()}
+    return {
+        key: value if isinstance(search.space[key], Range) else json.loads(value)
+        for key, value in parameters.items()
+    }
 
 
 def plan_draws(search: Search) -> list[dict[str, Any]]:
@@ -48,8 +53,15 @@ def plan_draws(search: Search) -> list[dict[str, Any]]:
 def plan_grid(search: Search, best: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Parameters of the second stage's trials: every combination of the values on which `best` disagree, the best's own first."""
     assert search.grid is not None
-    values = {key: list(dict.fromkeys(parameters[key] for parameters in best)) for key in search.space}
-    grid = [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
+    values = {
+        key: list(dict.fromkeys(parameters[key] for parameters in best)) for key in search.space
+    }
+    grid = [
+        dict(zip(values, combination, strict=True))
+        for combination in itertools.product(*values.values())
+    ]
     # What won once is tried again; of the others, which are many where ranges were drawn from, a choice.
-    order = np.random.default_rng(search.seed).permutation(np.arange(1, len(grid)))[: search.grid.trials - 1]
+    order = np.random.default_rng(search.seed).permutation(np.arange(1, len(grid)))[
+        : search.grid.trials - 1
+    ]
     return [grid[0], *(grid[index] for index in sorted(order))]

@@ -24,7 +24,13 @@ from cifar_pipeline.training.fit import train
 from cifar_pipeline.training.progress import EpochRecord
 
 DRAWS, GRID = "draws", "grid"
-EPOCHS, SECONDS, ERROR, ACCURACIES, BEST_EPOCHS = "epochs", "seconds", "error", "accuracies", "best_epochs"
+EPOCHS, SECONDS, ERROR, ACCURACIES, BEST_EPOCHS = (
+    "epochs",
+    "seconds",
+    "error",
+    "accuracies",
+    "best_epochs",
+)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 Folds = Sequence[tuple[Images, Images]]
 
@@ -66,7 +72,11 @@ class SearchRun:
         report: Callable[[optuna.Study, FrozenTrial], None],
     ) -> None:
         self._base, self._search, self._data, self._report = base, search, data, report
-        content = [base.model_dump(mode="json", exclude={"weights"}), search.model_dump(mode="json"), origin]
+        content = [
+            base.model_dump(mode="json", exclude={"weights"}),
+            search.model_dump(mode="json"),
+            origin,
+        ]
         self._identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         self.folder = folder / self._identity[:16]
 
@@ -82,7 +92,9 @@ class SearchRun:
         if not (stage := self._search.grid):
             return {DRAWS: draws}
         parents = furthest(draws)[: stage.best]
-        grid = self._study(GRID, stage, plan_grid(self._search, [trial.params for trial in parents]))
+        grid = self._study(
+            GRID, stage, plan_grid(self._search, [trial.params for trial in parents])
+        )
         self._run_stage(grid, stage)
         return {DRAWS: draws, GRID: grid}
 
@@ -91,7 +103,9 @@ class SearchRun:
         stage = self._search.grid or self._search.draws
         study = studies[GRID if self._search.grid else DRAWS]
         recipe = recipe_of_trial(self._base, stage, decoded(self._search, ranked(study)[0].params))
-        return recipe.model_copy(update={"train_per_class": None, "validation_per_class": None, "device": "any"})
+        return recipe.model_copy(
+            update={"train_per_class": None, "validation_per_class": None, "device": "any"}
+        )
 
     def _remove_others(self) -> None:
         # A changed search begins anew; what an earlier one left is of no use to it.
@@ -106,11 +120,15 @@ class SearchRun:
             storage=f"sqlite:///{self.folder / 'study.sqlite'}",
             study_name=name,
             direction="maximize",
-            sampler=optuna.samplers.RandomSampler(self._search.seed),  # never asked: every trial is planned
+            sampler=optuna.samplers.RandomSampler(
+                self._search.seed
+            ),  # never asked: every trial is planned
             pruner=halving(stage.epochs) if self._search.prune else optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
-        for parameters in plan[len(study.get_trials(deepcopy=False)) :]:  # a kill may have cut the planning short
+        for parameters in plan[
+            len(study.get_trials(deepcopy=False)) :
+        ]:  # a kill may have cut the planning short
             study.enqueue_trial(parameters)
         return study
 
@@ -129,8 +147,14 @@ class SearchRun:
             shutil.rmtree(checkpoints, ignore_errors=True)
             self._report(study, study.get_trials(deepcopy=False)[trial.number])
         if not ranked(study):
-            errors = {str(trial.user_attrs[ERROR]) for trial in study.get_trials(deepcopy=False) if ERROR in trial.user_attrs}
-            raise PipelineError(f"no trial of the stage `{study.study_name}` came to its end; {'; '.join(sorted(errors))}")
+            errors = {
+                str(trial.user_attrs[ERROR])
+                for trial in study.get_trials(deepcopy=False)
+                if ERROR in trial.user_attrs
+            }
+            raise PipelineError(
+                f"no trial of the stage `{study.study_name}` came to its end; {'; '.join(sorted(errors))}"
+            )
 
     def _score(self, trial: Trial, stage: Draws | Grid, folds: Folds, checkpoints: Path) -> float:
         """Mean over the folds of the accuracy after the epoch with the lowest loss, as trainings keep their weights."""
@@ -140,7 +164,13 @@ class SearchRun:
         epochs, seconds = 0, 0.0
         for number, (training, validation) in enumerate(folds):
 
-            def follow(record: EpochRecord, left: float, number: int = number, epochs: int = epochs, seconds: float = seconds) -> None:
+            def follow(
+                record: EpochRecord,
+                left: float,
+                number: int = number,
+                epochs: int = epochs,
+                seconds: float = seconds,
+            ) -> None:
                 trial.set_user_attr(EPOCHS, epochs + record.epoch)
                 trial.set_user_attr(SECONDS, round(seconds + record.seconds, 1))
                 if number == 0 and record.val_accuracy is not None:
@@ -150,7 +180,13 @@ class SearchRun:
 
             keras.backend.clear_session()
             identity = json.dumps([self._identity, recipe.model_dump(mode="json"), number])
-            result = train(recipe, training, validation, Checkpoints(checkpoints / f"fold-{number}", identity), follow)
+            result = train(
+                recipe,
+                training,
+                validation,
+                Checkpoints(checkpoints / f"fold-{number}", identity),
+                follow,
+            )
             accuracies.append(result.best.val_accuracy or 0.0)
             best_epochs.append(result.best.epoch)
             epochs, seconds = epochs + len(result.history), seconds + result.history[-1].seconds
@@ -163,7 +199,9 @@ class SearchRun:
 
 def halving(epochs: int) -> optuna.pruners.BasePruner:
     """Successive halving (Li et al. 2020): at m, 2m, 4m ... epochs, m an eighth of `epochs`, the better half so far goes on."""
-    return optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, epochs // 8), reduction_factor=2)
+    return optuna.pruners.SuccessiveHalvingPruner(
+        min_resource=max(1, epochs // 8), reduction_factor=2
+    )
 
 
 def _next_trial(study: optuna.Study) -> Trial | None:
@@ -177,7 +215,10 @@ def _next_trial(study: optuna.Study) -> Trial | None:
 
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that came to their end, best first; of equals the earlier."""
-    return sorted(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]), key=lambda trial: (-(trial.value or 0.0), trial.number))
+    return sorted(
+        study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]),
+        key=lambda trial: (-(trial.value or 0.0), trial.number),
+    )
 
 
 def furthest(study: optuna.Study) -> list[FrozenTrial]:
@@ -190,5 +231,9 @@ def furthest(study: optuna.Study) -> list[FrozenTrial]:
         epoch = max(trial.intermediate_values)
         return -epoch, -trial.intermediate_values[epoch]
 
-    pruned = [trial for trial in study.get_trials(deepcopy=False, states=[TrialState.PRUNED]) if trial.intermediate_values]
+    pruned = [
+        trial
+        for trial in study.get_trials(deepcopy=False, states=[TrialState.PRUNED])
+        if trial.intermediate_values
+    ]
     return [*ranked(study), *sorted(pruned, key=reached)]

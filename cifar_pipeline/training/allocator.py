@@ -17,6 +17,8 @@ def keep_freed_memory() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(M_ARENA_MAX, 1)  # those of other threads than the first give back whatever the two below say
+        libc.mallopt(
+            M_ARENA_MAX, 1
+        )  # those of other threads than the first give back whatever the two below say
         libc.mallopt(M_MMAP_MAX, 0)  # blocks of their own are always given back
         libc.mallopt(M_TRIM_THRESHOLD, -1)

@@ -36,5 +36,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Calibration:
         return float(-likelihoods[np.arange(len(labels)), labels].mean())
 
     # In 1 / temperature the loss is convex, so in its logarithm there is one minimum.
-    found = minimize_scalar(loss, bounds=(math.log(COLDEST), math.log(HOTTEST)), method="bounded", options={"xatol": 1e-6})
+    found = minimize_scalar(
+        loss,
+        bounds=(math.log(COLDEST), math.log(HOTTEST)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
     return Calibration(math.exp(found.x), len(labels), loss(0.0), float(found.fun))

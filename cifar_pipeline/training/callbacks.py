@@ -34,8 +34,14 @@ class AveragedStatistics(keras.callbacks.Callback):
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__()
-        norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-        self._statistics = [statistic for norm in norms for statistic in (norm.moving_mean, norm.moving_variance)]
+        norms = [
+            layer
+            for layer in model._flatten_layers()
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
+        self._statistics = [
+            statistic for norm in norms for statistic in (norm.moving_mean, norm.moving_variance)
+        ]
 
     def on_test_begin(self, logs: Any = None) -> None:
         for statistic in self._statistics:
@@ -68,7 +74,12 @@ class Keeper(keras.callbacks.Callback):
         resumed: Checkpoint | None,
     ) -> None:
         super().__init__()
-        self._classifier, self._checkpoints, self._progress, self._replayed = classifier, checkpoints, progress, replayed
+        self._classifier, self._checkpoints, self._progress, self._replayed = (
+            classifier,
+            checkpoints,
+            progress,
+            replayed,
+        )
         self._averages, self._resumed = averages, resumed
 
     def on_train_begin(self, logs: Any = None) -> None:

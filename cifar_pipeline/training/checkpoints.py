@@ -57,11 +57,17 @@ class Checkpoints:
                 "finished": finished,
                 "history": [asdict(record) for record in history],
                 "best": best.name,
-                "sha256": {name: file_digest(path, "sha256") for name, path in (("best", best), ("state", new / STATE))},
+                "sha256": {
+                    name: file_digest(path, "sha256")
+                    for name, path in (("best", best), ("state", new / STATE))
+                },
             }
             write_json(new / ABOUT, about)
         kept = self._epochs()[:KEPT]
-        self._keep({folder.name for folder in kept} | {json.loads((folder / ABOUT).read_text())["best"] for folder in kept})
+        self._keep(
+            {folder.name for folder in kept}
+            | {json.loads((folder / ABOUT).read_text())["best"] for folder in kept}
+        )
 
     def save_best(self, model: keras.Model, epoch: int) -> None:
         """Write the weights that are the best so far; `save` refers to them."""
@@ -87,14 +93,19 @@ class Checkpoints:
     def _read(self, folder: Path, shapes: Sequence[tuple[int, ...]]) -> Checkpoint | None:
         try:
             about = json.loads((folder / ABOUT).read_text())
-            digests = {"best": file_digest(self._folder / about["best"], "sha256"), "state": file_digest(folder / STATE, "sha256")}
+            digests = {
+                "best": file_digest(self._folder / about["best"], "sha256"),
+                "state": file_digest(folder / STATE, "sha256"),
+            }
             if about["identity"] != self._identity or about["sha256"] != digests:
                 return None
             with np.load(folder / STATE) as arrays:
                 state = [arrays[f"arr_{index}"] for index in range(len(arrays))]
             if [array.shape for array in state] != list(shapes):
                 return None
-            return Checkpoint([EpochRecord(**row) for row in about["history"]], about["finished"], state)
+            return Checkpoint(
+                [EpochRecord(**row) for row in about["history"]], about["finished"], state
+            )
         except (OSError, ValueError, KeyError, TypeError):  # cut short, or written by other code
             return None
 

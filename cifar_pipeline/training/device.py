@@ -30,11 +30,18 @@ def divide_cpu(devices: int) -> None:
     import tensorflow as tf  # noqa: PLC0415  # only this backend has it
 
     [cpu] = tf.config.list_physical_devices("CPU")
-    if tf.config.list_physical_devices("GPU") or len(tf.config.get_logical_device_configuration(cpu) or ()) == devices:
+    if (
+        tf.config.list_physical_devices("GPU")
+        or len(tf.config.get_logical_device_configuration(cpu) or ()) == devices
+    ):
         return
     try:
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
-        tf.config.threading.set_intra_op_parallelism_threads(max(1, (os.cpu_count() or 1) // devices))
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * devices
+        )
+        tf.config.threading.set_intra_op_parallelism_threads(
+            max(1, (os.cpu_count() or 1) // devices)
+        )
         tf.config.threading.set_inter_op_parallelism_threads(devices)
     except RuntimeError:
         raise PipelineError(
@@ -58,7 +65,9 @@ def require_devices(device: str, cpu_devices: int = 1) -> list[str]:
     cpus = keras.distribution.list_devices("cpu")[:cpu_devices]
     if not gpus and len(cpus) < cpu_devices:
         backend = keras.backend.backend()
-        raise PipelineError(f"`cpu_devices: {cpu_devices}` needs Keras' TensorFlow backend, not {backend}; set it to 1")
+        raise PipelineError(
+            f"`cpu_devices: {cpu_devices}` needs Keras' TensorFlow backend, not {backend}; set it to 1"
+        )
     return gpus or cpus
 
 
@@ -87,7 +96,9 @@ def data_parallel(devices: Sequence[str], batch_size: int) -> Iterator[None]:
             "or hide devices (CUDA_VISIBLE_DEVICES)"
         )
     if keras.backend.backend() != "tensorflow":
-        raise PipelineError(f"{len(devices)} devices need Keras' TensorFlow backend, not {keras.backend.backend()}; hide all but one")
+        raise PipelineError(
+            f"{len(devices)} devices need Keras' TensorFlow backend, not {keras.backend.backend()}; hide all but one"
+        )
     import tensorflow as tf  # noqa: PLC0415  # what Keras' guide gives for this backend, and no other backend needs it
 
     with tf.distribute.MirroredStrategy([name.upper() for name in devices]).scope():

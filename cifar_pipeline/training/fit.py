@@ -11,7 +11,12 @@ from cifar_pipeline.models.registry import build_classifier, count_parameters, s
 from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.training.callbacks import AveragedStatistics, Keeper, Phases, state_variables
 from cifar_pipeline.training.checkpoints import Checkpoints
-from cifar_pipeline.training.device import data_parallel, input_workers, require_devices, share_statistics
+from cifar_pipeline.training.device import (
+    data_parallel,
+    input_workers,
+    require_devices,
+    share_statistics,
+)
 from cifar_pipeline.training.optimizers import build_optimizer
 from cifar_pipeline.training.pointwise import multiply_pointwise
 from cifar_pipeline.training.progress import EpochRecord, Progress, best_of
@@ -68,7 +73,9 @@ def train(
             share_statistics(trainer)
         trainer.compile(
             optimizer=build_optimizer(recipe.optimizer, recipe.schedule, steps, recipe.epochs),
-            loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+            loss=keras.losses.CategoricalCrossentropy(
+                from_logits=True, label_smoothing=recipe.label_smoothing
+            ),
             metrics=["accuracy"],
             # TensorFlow's XLA makes EfficientNet slower on a CPU, and has no bicubic resizing on a GPU (tensorflow #108660).
             jit_compile=keras.backend.backend() != "tensorflow",
@@ -83,10 +90,19 @@ def train(
         if not (resumed and resumed.finished):
             remembering = _remembering_callbacks(recipe)
             averages = keras.callbacks.SwapEMAWeights() if recipe.optimizer.ema else None
-            keeper = Keeper(classifier.model, checkpoints, progress, replayed=remembering, averages=averages, resumed=resumed)
+            keeper = Keeper(
+                classifier.model,
+                checkpoints,
+                progress,
+                replayed=remembering,
+                averages=averages,
+                resumed=resumed,
+            )
             first = len(progress.records)
             trainer.fit(
-                training_batches(training, recipe, first_epoch=first, workers=input_workers(devices)),
+                training_batches(
+                    training, recipe, first_epoch=first, workers=input_workers(devices)
+                ),
                 steps_per_epoch=steps,
                 validation_data=(validation.pixels, validation.one_hot()) if validation else None,
                 validation_batch_size=VALIDATION_BATCH,
@@ -120,7 +136,11 @@ def _remembering_callbacks(recipe: Recipe) -> list[keras.callbacks.Callback]:
     callbacks: list[keras.callbacks.Callback] = []
     if recipe.plateau:
         plateau = recipe.plateau
-        callbacks.append(keras.callbacks.ReduceLROnPlateau("val_loss", plateau.factor, plateau.patience, min_lr=plateau.minimum))
+        callbacks.append(
+            keras.callbacks.ReduceLROnPlateau(
+                "val_loss", plateau.factor, plateau.patience, min_lr=plateau.minimum
+            )
+        )
     if recipe.early_stopping:
         callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=recipe.early_stopping))
     return callbacks

@@ -16,7 +16,9 @@ KINDS: dict[str, type[keras.optimizers.Optimizer]] = {
 }
 
 
-def build_optimizer(settings: Optimizer, schedule: Schedule, steps: int, epochs: int) -> keras.optimizers.Optimizer:
+def build_optimizer(
+    settings: Optimizer, schedule: Schedule, steps: int, epochs: int
+) -> keras.optimizers.Optimizer:
     """The Keras optimiser of a recipe that takes `steps` steps in each of `epochs`."""
     arguments: dict[str, Any] = {"global_clipnorm": settings.clip_norm}
     if settings.ema:
@@ -34,7 +36,9 @@ def build_optimizer(settings: Optimizer, schedule: Schedule, steps: int, epochs:
     return optimizer
 
 
-def _for_parts(kind: type[keras.optimizers.Optimizer], factors: dict[Part, float]) -> type[keras.optimizers.Optimizer]:
+def _for_parts(
+    kind: type[keras.optimizers.Optimizer], factors: dict[Part, float]
+) -> type[keras.optimizers.Optimizer]:
     """`kind` with a factor of its learning rate for each part of the network.
 
     Not Keras' MultiOptimizer: it has no learning rate of its own, clips each part by itself, and cannot leave out what is frozen.
@@ -73,21 +77,34 @@ def _rate(peak: float, schedule: Schedule, steps: int, epochs: int) -> Any:
         return peak
     starts = [0, *(restart.after * steps for restart in schedule.restarts), epochs * steps]
     peaks = [peak, *(peak * restart.rate for restart in schedule.restarts)]
-    cycles = [_cycle(top, schedule, end - start) for top, start, end in zip(peaks, starts[:-1], starts[1:], strict=True)]
+    cycles = [
+        _cycle(top, schedule, end - start)
+        for top, start, end in zip(peaks, starts[:-1], starts[1:], strict=True)
+    ]
     return _Cycles(starts[:-1], cycles) if schedule.restarts else cycles[0]
 
 
-def _cycle(peak: float, schedule: Schedule, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+def _cycle(
+    peak: float, schedule: Schedule, steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
     rising = round(steps * schedule.warmup) if schedule.name == "one_cycle" else 0
     return keras.optimizers.schedules.CosineDecay(
-        0.0 if rising else peak, steps - rising, alpha=schedule.final, warmup_target=peak if rising else None, warmup_steps=rising
+        0.0 if rising else peak,
+        steps - rising,
+        alpha=schedule.final,
+        warmup_target=peak if rising else None,
+        warmup_steps=rising,
     )
 
 
 class _Cycles(keras.optimizers.schedules.LearningRateSchedule):
     """One after another. Keras' CosineDecayRestarts has no warm-up, and lengths in a fixed ratio."""
 
-    def __init__(self, starts: Sequence[int], cycles: Sequence[keras.optimizers.schedules.LearningRateSchedule]) -> None:
+    def __init__(
+        self,
+        starts: Sequence[int],
+        cycles: Sequence[keras.optimizers.schedules.LearningRateSchedule],
+    ) -> None:
         self._starts, self._cycles = starts, cycles
 
     def __call__(self, step: Any) -> Any:

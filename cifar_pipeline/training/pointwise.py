@@ -12,7 +12,11 @@ def multiply_pointwise(model: keras.Model) -> None:
     (benchmarks/steps.py). The layers, their weights and what is saved stay as they are.
     """
     for layer in model._flatten_layers():
-        if type(layer) is keras.layers.Conv2D and layer.kernel_size == layer.strides == (1, 1) and layer.groups == 1:
+        if (
+            type(layer) is keras.layers.Conv2D
+            and layer.kernel_size == layer.strides == (1, 1)
+            and layer.groups == 1
+        ):
             layer.convolution_op = _product
 
 
@@ -20,5 +24,7 @@ def _product(images: Any, kernel: Any) -> Any:
     """(N, height, width, channels) and (1, 1, channels, filters) to (N, height, width, filters)."""
     _, height, width, channels = keras.ops.shape(images)
     filters = kernel.shape[-1]
-    products = keras.ops.matmul(keras.ops.reshape(images, (-1, channels)), keras.ops.reshape(kernel, (channels, filters)))
+    products = keras.ops.matmul(
+        keras.ops.reshape(images, (-1, channels)), keras.ops.reshape(kernel, (channels, filters))
+    )
     return keras.ops.reshape(products, (-1, height, width, filters))

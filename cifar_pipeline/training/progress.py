@@ -45,7 +45,11 @@ def best_of(history: Sequence[EpochRecord]) -> EpochRecord:
 
     Without validation images, the last one.
     """
-    comparable = [record for record in history if record.image_size == history[-1].image_size and record.val_loss is not None]
+    comparable = [
+        record
+        for record in history
+        if record.image_size == history[-1].image_size and record.val_loss is not None
+    ]
     return min(comparable, key=lambda record: record.val_loss or 0.0, default=history[-1])
 
 
@@ -75,7 +79,9 @@ class Progress(keras.callbacks.Callback):
         self._last_line = time.monotonic()
         self._start = self._last_line - (self.records[-1].seconds if self.records else 0.0)
         if self.records:
-            _say(f"epoch {len(self.records)}/{self._recipe.epochs} was the last whole one of a training that ended early; going on from it")
+            _say(
+                f"epoch {len(self.records)}/{self._recipe.epochs} was the last whole one of a training that ended early; going on from it"
+            )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch, self._epoch_start = epoch, time.monotonic()
@@ -91,7 +97,9 @@ class Progress(keras.callbacks.Callback):
             self._last_line = now
             done = (batch + 1) / self.params["steps"]
             elapsed = now - self._epoch_start
-            left = elapsed / done * (sum(self._work[self._epoch :]) / self._work[self._epoch] - done)
+            left = (
+                elapsed / done * (sum(self._work[self._epoch :]) / self._work[self._epoch] - done)
+            )
             speed = done * self._images / elapsed
             _say(
                 f"epoch {self._epoch + 1}/{self._recipe.epochs}  {done:4.0%}  loss {loss:.3f}  {speed:.0f} images/s  "
@@ -106,7 +114,9 @@ class Progress(keras.callbacks.Callback):
             image_size=self._recipe.phase_at(epoch).size,
             loss=float(logs["loss"]),
             accuracy=float(logs["accuracy"]),
-            val_loss=self._finite("validation", float(logs["val_loss"]), self.params["steps"] - 1) if validated else None,
+            val_loss=self._finite("validation", float(logs["val_loss"]), self.params["steps"] - 1)
+            if validated
+            else None,
             val_accuracy=float(logs["val_accuracy"]) if validated else None,
             learning_rate=self._learning_rate(),
             images_per_s=self._images / ((self._train_end or now) - self._epoch_start),
@@ -114,7 +124,11 @@ class Progress(keras.callbacks.Callback):
         )
         self.records.append(record)
         left = record.seconds / sum(self._work[: epoch + 1]) * sum(self._work[epoch + 1 :])
-        validation = f"validation loss {record.val_loss:.3f}  accuracy {record.val_accuracy:.1%}  " if validated else ""
+        validation = (
+            f"validation loss {record.val_loss:.3f}  accuracy {record.val_accuracy:.1%}  "
+            if validated
+            else ""
+        )
         _say(
             f"epoch {record.epoch}/{self._recipe.epochs} done  loss {record.loss:.3f}  accuracy {record.accuracy:.1%}  {validation}"
             f"{record.images_per_s:.0f} images/s  {left / 60:.1f} min left"

@@ -26,7 +26,11 @@ CHECKED_IMAGES = 256
 
 
 def train_and_save(
-    name: str, params: Params, home: Workspace, run: Mapping[str, str], report: Callable[[dict[str, float | None], float], None]
+    name: str,
+    params: Params,
+    home: Workspace,
+    run: Mapping[str, str],
+    report: Callable[[dict[str, float | None], float], None],
 ) -> tuple[list[Check], dict[str, Any]]:
     """Train recipe `name`, from its last checkpoint where it was interrupted, and write `data/models/<name>`.
 
@@ -42,17 +46,33 @@ def train_and_save(
     """
     keep_freed_memory()
     recipe = params.recipe(name)
-    training = load_images(home.table, home.splits, "train", recipe.target, per_class=recipe.train_per_class, seed=recipe.seed)
+    training = load_images(
+        home.table,
+        home.splits,
+        "train",
+        recipe.target,
+        per_class=recipe.train_per_class,
+        seed=recipe.seed,
+    )
     held_out = load_images(home.table, home.splits, "validation", recipe.target)
     validation: Images | None = None
     if recipe.fit_on == "train":
         part = recipe.validation_per_class
-        validation = load_images(home.table, home.splits, "validation", recipe.target, per_class=part, seed=recipe.seed)
+        validation = load_images(
+            home.table, home.splits, "validation", recipe.target, per_class=part, seed=recipe.seed
+        )
     else:
         training = training.joined(held_out)
-    weights, inputs = weights_of(recipe), {path.name: dvc_md5(path) for path in (home.table, home.splits)}
-    checkpoints = Checkpoints(home.checkpoints(name, params.profile), _identity(recipe, weights, inputs))
-    result = train(recipe, training, validation, checkpoints, lambda record, left: report(record.row(), left))
+    weights, inputs = (
+        weights_of(recipe),
+        {path.name: dvc_md5(path) for path in (home.table, home.splits)},
+    )
+    checkpoints = Checkpoints(
+        home.checkpoints(name, params.profile), _identity(recipe, weights, inputs)
+    )
+    result = train(
+        recipe, training, validation, checkpoints, lambda record, left: report(record.row(), left)
+    )
     calibration = UNCALIBRATED
     if validation:  # on all of them, where the recipe chose epochs by a part
         logits = result.model.predict(held_out.pixels, batch_size=VALIDATION_BATCH, verbose=0)
@@ -65,7 +85,11 @@ def train_and_save(
         "validation_images": len(validation) if validation else 0,
         "training_s": round(result.history[-1].seconds, 1),
         "best_epoch": result.best.epoch,
-        **{name: round(value, 5) for name, value in result.best.row().items() if name.startswith("val_") and value is not None},
+        **{
+            name: round(value, 5)
+            for name, value in result.best.row().items()
+            if name.startswith("val_") and value is not None
+        },
         "temperature": round(calibration.temperature, 4),
         "device": ", ".join(result.devices),
     }
@@ -92,7 +116,10 @@ def train_and_save(
 def _identity(recipe: Recipe, weights: dict[str, str], inputs: dict[str, str]) -> str:
     """What a training must have in common with a checkpoint to go on from it."""
     settings = recipe.model_dump(mode="json", exclude={"weights"})
-    content = json.dumps({"recipe": settings, "weights": weights, "inputs": inputs, "versions": library_versions()}, sort_keys=True)
+    content = json.dumps(
+        {"recipe": settings, "weights": weights, "inputs": inputs, "versions": library_versions()},
+        sort_keys=True,
+    )
     return hashlib.sha256(content.encode()).hexdigest()
 
 

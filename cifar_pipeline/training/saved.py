@@ -17,10 +17,17 @@ from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.training.calibration import Calibration
 from cifar_pipeline.training.fit import Training
 
-MODEL, HISTORY, CALIBRATION, PROVENANCE = "model.keras", "history.csv", "calibration.json", "provenance.json"
+MODEL, HISTORY, CALIBRATION, PROVENANCE = (
+    "model.keras",
+    "history.csv",
+    "calibration.json",
+    "provenance.json",
+)
 
 
-def save_training(training: Training, calibration: Calibration, provenance: dict[str, Any], folder: Path) -> None:
+def save_training(
+    training: Training, calibration: Calibration, provenance: dict[str, Any], folder: Path
+) -> None:
     """Write `model.keras`, `history.csv` (a row an epoch), `calibration.json` and `provenance.json` to `folder`, replacing it."""
     with replacing_folder(folder) as new:
         training.model.save(new / MODEL)
@@ -40,11 +47,15 @@ def load_model(folder: Path) -> keras.Model:
     """
     path = folder / MODEL
     if not path.is_file():
-        raise PipelineError(f"there is no trained model at {path}; materialize it first (`make run`, or `dvc pull`)")
+        raise PipelineError(
+            f"there is no trained model at {path}; materialize it first (`make run`, or `dvc pull`)"
+        )
     try:
         return keras.models.load_model(path, compile=False)
     except (ValueError, OSError, zipfile.BadZipFile, KeyError) as error:
-        raise PipelineError(f"{path} is damaged or not a Keras model ({error}); materialize it again") from None
+        raise PipelineError(
+            f"{path} is damaged or not a Keras model ({error}); materialize it again"
+        ) from None
 
 
 def weights_digest(model: keras.Model) -> str:
@@ -59,10 +70,17 @@ def check_saved(training: Training, folder: Path, images: np.ndarray) -> list[Ch
     """Finite weights, and the file predicting on `images` what the trained model predicts (keras #20147)."""
     saved = load_model(folder)
     # Called, not `predict`: building two prediction functions takes longer than these few images.
-    before, after = (keras.ops.convert_to_numpy(model(images, training=False)) for model in (training.model, saved))
+    before, after = (
+        keras.ops.convert_to_numpy(model(images, training=False))
+        for model in (training.model, saved)
+    )
     difference = float(np.abs(before - after).max())
     finite = all(np.isfinite(weight).all() for weight in saved.get_weights())
     return [
         Check("finite_weights", bool(finite), {"parameters": saved.count_params()}),
-        Check("saved_predicts_as_trained", difference <= 1e-4, {"largest_difference": difference, "images": len(images)}),
+        Check(
+            "saved_predicts_as_trained",
+            difference <= 1e-4,
+            {"largest_difference": difference, "images": len(images)},
+        ),
     ]

@@ -60,7 +60,13 @@ def server(make_archive):
 
 
 def source_of(url, content):
-    return Source(kind="download", url=str(url), sha256=hashlib.sha256(content).hexdigest(), train_per_class=10, test_per_class=2)
+    return Source(
+        kind="download",
+        url=str(url),
+        sha256=hashlib.sha256(content).hexdigest(),
+        train_per_class=10,
+        test_per_class=2,
+    )
 
 
 @pytest.fixture
@@ -127,7 +133,11 @@ def test_an_error_that_stays(server, target):
 
 
 def test_a_wrong_checksum_leaves_no_file(server, target):
-    refused(source_of(server.url, b"other"), target, r"another archive than expected.*expected d9298a10d1b0")
+    refused(
+        source_of(server.url, b"other"),
+        target,
+        r"another archive than expected.*expected d9298a10d1b0",
+    )
     assert list(target.parent.iterdir()) == []
 
 
@@ -146,7 +156,11 @@ def test_no_network(target):
 
 def test_too_little_space_is_known_beforehand(server, target, monkeypatch):
     monkeypatch.setattr(archive_module, "free_bytes", lambda folder: 10)
-    refused(source_of(server.url, server.content), target, r"needs [\d,]+ bytes, .* has 10\. Free some space")
+    refused(
+        source_of(server.url, server.content),
+        target,
+        r"needs [\d,]+ bytes, .* has 10\. Free some space",
+    )
 
 
 def test_a_disk_that_fills_up(tmp_path, server):
@@ -165,7 +179,11 @@ def test_a_path_serves_as_well(make_archive, tmp_path, form):
     address = form.format(mirror)
     assert obtain_archive(source_of(address, mirror.read_bytes()), target)
     assert target.read_bytes() == mirror.read_bytes()
-    refused(source_of(form.format(tmp_path / "none"), b""), tmp_path / "x.tar.gz", "there is no archive at")
+    refused(
+        source_of(form.format(tmp_path / "none"), b""),
+        tmp_path / "x.tar.gz",
+        "there is no archive at",
+    )
 
 
 def test_a_wrong_archive_does_not_replace_the_right_one(make_archive, tmp_path):
@@ -185,4 +203,8 @@ def test_the_generated_archive_is_the_same_for_the_same_seed(tmp_path):
     obtain_archive(source, tmp_path / "a.tar.gz")
     obtain_archive(source, tmp_path / "b.tar.gz")
     obtain_archive(source.model_copy(update={"seed": 4}), tmp_path / "c.tar.gz")
-    assert (tmp_path / "a.tar.gz").read_bytes() == (tmp_path / "b.tar.gz").read_bytes() != (tmp_path / "c.tar.gz").read_bytes()
+    assert (
+        (tmp_path / "a.tar.gz").read_bytes()
+        == (tmp_path / "b.tar.gz").read_bytes()
+        != (tmp_path / "c.tar.gz").read_bytes()
+    )

@@ -13,7 +13,11 @@ from cifar_pipeline.errors import PipelineError
 def test_generated_pickles_are_of_upstreams_format(content):
     """The opcodes and names that upstream's files have, and no name that only numpy 2 or Python 3 knows."""
     used = {op.name: arg for op, arg, _ in pickletools.genops(legacy_pickle(content["test"]))}
-    names = {arg for op, arg, _ in pickletools.genops(legacy_pickle(content["test"])) if op.name == "GLOBAL"}
+    names = {
+        arg
+        for op, arg, _ in pickletools.genops(legacy_pickle(content["test"]))
+        if op.name == "GLOBAL"
+    }
     assert names == {"numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"}
     assert {"SHORT_BINSTRING", "BINSTRING", "REDUCE", "BUILD"} <= set(used)
     assert not {"BINUNICODE", "SHORT_BINBYTES", "STACK_GLOBAL"} & set(used)
@@ -45,7 +49,9 @@ class Command:
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_a_pickle_that_would_run_a_command_does_not(tmp_path, protocol):
     victim = tmp_path / "victim"
-    with pytest.raises(PipelineError, match=r"train: the pickle asks for (posix|nt)\.system.*nothing was run"):
+    with pytest.raises(
+        PipelineError, match=r"train: the pickle asks for (posix|nt)\.system.*nothing was run"
+    ):
         read_pickle(pickle.dumps({"data": Command(victim)}, protocol), "train")
     assert not victim.exists()
 

@@ -18,7 +18,9 @@ def failing(checks):
 
 def replaced(table, column, values):
     index = table.schema.get_field_index(column)
-    return table.set_column(index, table.schema.field(column), pa.array(values, table.schema.field(column).type))
+    return table.set_column(
+        index, table.schema.field(column), pa.array(values, table.schema.field(column).type)
+    )
 
 
 def test_sizes_and_strata(prepared):
@@ -46,14 +48,18 @@ def test_a_row_in_two_splits_is_found(prepared):
     table, splits = read_table(prepared.table), read_table(prepared.splits)
     rows = splits["row_id"].to_numpy().copy()
     rows[0] = rows[1]
-    assert "no_row_in_two_splits" in failing(check_splits(table, replaced(splits, "row_id", rows), SETTINGS))
+    assert "no_row_in_two_splits" in failing(
+        check_splits(table, replaced(splits, "row_id", rows), SETTINGS)
+    )
 
 
 def test_a_test_row_in_training_is_found(prepared):
     table, splits = read_table(prepared.table), read_table(prepared.splits)
     names = splits["split"].to_pylist()
     names[-1] = "train"
-    changed = pa.table({"row_id": splits["row_id"], "split": pa.array(names)}).replace_schema_metadata(splits.schema.metadata)
+    changed = pa.table(
+        {"row_id": splits["row_id"], "split": pa.array(names)}
+    ).replace_schema_metadata(splits.schema.metadata)
     assert {"test_is_upstream_test"} <= failing(check_splits(table, changed, SETTINGS))
 
 
@@ -62,10 +68,18 @@ def test_identical_images_across_splits_are_counted(make_archive, content):
     data = content["test"][b"data"].copy()
     train = content["train"]
     own = train[b"fine_labels"].index(content["test"][b"fine_labels"][0])
-    other = next(row for row, label in enumerate(train[b"fine_labels"]) if label != content["test"][b"fine_labels"][1])
+    other = next(
+        row
+        for row, label in enumerate(train[b"fine_labels"])
+        if label != content["test"][b"fine_labels"][1]
+    )
     data[0], data[1] = train[b"data"][own], train[b"data"][other]
     table = build_table(make_archive(test={b"data": data}))
-    check = next(check for check in check_splits(table, build_splits(table, SETTINGS), SETTINGS) if check.name == "identical_across_splits")
+    check = next(
+        check
+        for check in check_splits(table, build_splits(table, SETTINGS), SETTINGS)
+        if check.name == "identical_across_splits"
+    )
     assert not check.passed
     assert check.details["test_images_in_training"] == 2
     assert check.details["of_these_under_another_label"] == 1
@@ -74,19 +88,36 @@ def test_identical_images_across_splits_are_counted(make_archive, content):
 @pytest.mark.parametrize(
     ("column", "change", "check"),
     [
-        ("fine_label", lambda values: np.where(values == 99, 98, values), {"label_ranges", "class_balance", "hierarchy"}),
-        ("coarse_label", lambda values: np.where(np.arange(len(values)) == 0, (values + 1) % 20, values), {"hierarchy"}),
+        (
+            "fine_label",
+            lambda values: np.where(values == 99, 98, values),
+            {"label_ranges", "class_balance", "hierarchy"},
+        ),
+        (
+            "coarse_label",
+            lambda values: np.where(np.arange(len(values)) == 0, (values + 1) % 20, values),
+            {"hierarchy"},
+        ),
         ("row_id", lambda values: np.where(values == 5, 6, values), {"counts"}),
     ],
 )
 def test_a_wrong_table_is_found(prepared, column, change, check):
     table = read_table(prepared.table)
-    assert failing(check_table(replaced(table, column, change(table[column].to_numpy())), SOURCE)) == check
+    assert (
+        failing(check_table(replaced(table, column, change(table[column].to_numpy())), SOURCE))
+        == check
+    )
 
 
 def test_wrong_counts_and_pixels_are_found(prepared):
     table = read_table(prepared.table)
-    wrong = SOURCE.model_copy(update={"train_per_class": 11, "channel_mean": (0.5, 0.4, 0.4), "channel_std": (0.2, 0.2, 0.2)})
+    wrong = SOURCE.model_copy(
+        update={
+            "train_per_class": 11,
+            "channel_mean": (0.5, 0.4, 0.4),
+            "channel_std": (0.2, 0.2, 0.2),
+        }
+    )
     assert failing(check_table(table, wrong)) == {"counts", "class_balance", "pixel_statistics"}
 
 

@@ -18,7 +18,9 @@ def test_a_row_an_image_with_upstreams_content(prepared, content):
     assert table.num_rows == 1200
     assert table.column_names == list(table_module.SCHEMA.names)
     train = content["train"]
-    assert np.array_equal(pixels(table)[:1000], train[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    assert np.array_equal(
+        pixels(table)[:1000], train[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    )
     assert table["fine_label"].to_pylist()[:1000] == train[b"fine_labels"]
     assert table["coarse_label"].to_pylist()[:1000] == train[b"coarse_labels"]
     assert table["upstream_split"].to_pylist() == ["train"] * 1000 + ["test"] * 200
@@ -96,7 +98,9 @@ def test_a_missing_member(make_archive, name):
     refused(make_archive(**{name: None}), rf"has no member \['{name}'\]")
 
 
-@pytest.mark.parametrize("name", ["../../outside", "/etc/outside", "cifar-100-python/../../outside"])
+@pytest.mark.parametrize(
+    "name", ["../../outside", "/etc/outside", "cifar-100-python/../../outside"]
+)
 def test_a_member_that_points_outside(tmp_path, name):
     path = tmp_path / "a.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
@@ -119,11 +123,17 @@ def test_a_member_that_is_a_link(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({b"data": np.zeros((200, 100), np.uint8)}, r"'data' is \(200, 100\), expected \(N, 3072\)"),
+        (
+            {b"data": np.zeros((200, 100), np.uint8)},
+            r"'data' is \(200, 100\), expected \(N, 3072\)",
+        ),
         ({b"data": [1, 2]}, "'data' is list"),
         ({b"data": np.zeros((0, 3072), np.uint8)}, r"'data' is \(0, 3072\)"),
         ({b"fine_labels": [0] * 199}, "'fine_labels' is not a list of 200 labels"),
-        ({b"fine_labels": [100] * 200}, "'fine_labels' holds 100, expected whole numbers from 0 to 99"),
+        (
+            {b"fine_labels": [100] * 200},
+            "'fine_labels' holds 100, expected whole numbers from 0 to 99",
+        ),
         ({b"coarse_labels": [-1] * 200}, "'coarse_labels' holds -1"),
         ({b"fine_labels": [0.0] * 200}, "'fine_labels' holds 0.0"),
         ({b"filenames": [b"a.png"]}, "'filenames' is not a list of 200 names"),
@@ -134,11 +144,16 @@ def test_members_that_cannot_be_cifar(make_archive, change, message):
 
 
 def test_names_that_cannot_be_cifar(make_archive):
-    refused(make_archive(meta={b"fine_label_names": [b"apple"] * 100}), "'fine_label_names' is not a list of 100 different names")
+    refused(
+        make_archive(meta={b"fine_label_names": [b"apple"] * 100}),
+        "'fine_label_names' is not a list of 100 different names",
+    )
 
 
 def test_a_pickle_inside_an_archive_runs_nothing(tmp_path, content):
     path = tmp_path / "a.tar.gz"
     pickles = {name: legacy_pickle(member) for name, member in content.items()}
-    write_archive(path, pickles | {"meta": b"cos\nsystem\n(S'touch /tmp/cifar_pipeline_was_here'\ntR."})
+    write_archive(
+        path, pickles | {"meta": b"cos\nsystem\n(S'touch /tmp/cifar_pipeline_was_here'\ntR."}
+    )
     refused(path, r"asks for os\.system")

@@ -45,10 +45,14 @@ def test_confidences_on_the_edges_have_a_bin():
 def test_against_scikit_learns_calibration_curve():
     predicted = Confidence.of(*drawn())
     bins = reliability(predicted)
-    accuracy, confidence = calibration_curve(predicted.correct, predicted.confidence, n_bins=BINS, strategy="uniform")
+    accuracy, confidence = calibration_curve(
+        predicted.correct, predicted.confidence, n_bins=BINS, strategy="uniform"
+    )
     assert bins["accuracy"].to_numpy() == pytest.approx(accuracy)
     assert bins["confidence"].to_numpy() == pytest.approx(confidence)
-    assert expected_calibration_error(bins) == pytest.approx((np.abs(accuracy - confidence) * bins["n"] / 5000).sum())
+    assert expected_calibration_error(bins) == pytest.approx(
+        (np.abs(accuracy - confidence) * bins["n"] / 5000).sum()
+    )
 
 
 def test_scaling_undoes_what_exaggerated():
@@ -83,4 +87,6 @@ def test_equal_confidences_are_decided_together():
 
 def test_area_is_near_scikit_learns_trapezoids():
     curve = risk_coverage(Confidence.of(*drawn()))
-    assert area_under_risk_coverage(curve) == pytest.approx(auc(curve["coverage"], curve["risk"]), abs=1e-3)
+    assert area_under_risk_coverage(curve) == pytest.approx(
+        auc(curve["coverage"], curve["risk"]), abs=1e-3
+    )

@@ -6,7 +6,12 @@ from cifar_pipeline.evaluation.comparison import compare, compare_all
 
 
 def of_counts(both, only_first, only_second, neither):
-    cells = [(True, True)] * both + [(True, False)] * only_first + [(False, True)] * only_second + [(False, False)] * neither
+    cells = (
+        [(True, True)] * both
+        + [(True, False)] * only_first
+        + [(False, True)] * only_second
+        + [(False, False)] * neither
+    )
     first, second = np.array(cells).T
     return first, second
 
@@ -34,7 +39,9 @@ def test_exact_p_is_the_binomials():
 def test_the_interval_holds_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(0)
     cells = rng.multinomial(500, [0.6, 0.12, 0.08, 0.2], size=2000)
-    holds = [(found := compare(*of_counts(*counts)))["low"] <= 0.04 <= found["high"] for counts in cells]
+    holds = [
+        (found := compare(*of_counts(*counts)))["low"] <= 0.04 <= found["high"] for counts in cells
+    ]
     assert np.mean(holds) == pytest.approx(0.95, abs=0.015)
 
 

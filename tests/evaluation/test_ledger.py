@@ -24,11 +24,23 @@ from cifar_pipeline.paths import Workspace
 from tests.evaluation.test_report import PROVENANCE
 from tests.workspaces import CHECKOUT
 
-CLAIM = Claim(system="K1", what="a CNN", recipe="cnn9", weights="none", metric="top1", value=0.59, evidence="as claimed")
+CLAIM = Claim(
+    system="K1",
+    what="a CNN",
+    recipe="cnn9",
+    weights="none",
+    metric="top1",
+    value=0.59,
+    evidence="as claimed",
+)
 
 
 def metrics_of(low, high):
-    accuracies = {f"{key}{end}": value for key in INTERVALS for end, value in (("", (low + high) / 2), ("_low", low), ("_high", high))}
+    accuracies = {
+        f"{key}{end}": value
+        for key in INTERVALS
+        for end, value in (("", (low + high) / 2), ("_low", low), ("_high", high))
+    }
     return accuracies | {"nll": 1.5, "nll_low": 1.4, "nll_high": 1.6}
 
 
@@ -73,25 +85,40 @@ def test_the_rule(runs, verdict):
 
 
 def test_counts_must_be_equal_and_losses_inside():
-    parameters, loss = (CLAIM.model_copy(update={"metric": metric, "value": value}) for metric, value in (("parameters", 5), ("nll", 1.47)))
+    parameters, loss = (
+        CLAIM.model_copy(update={"metric": metric, "value": value})
+        for metric, value in (("parameters", 5), ("nll", 1.47))
+    )
     assert judge(parameters, [run()])["verdict"] == judge(loss, [run()])["verdict"] == "reproduced"
     assert judge(parameters, [run(parameters=6)])["verdict"] == "not reproduced"
-    assert judge(parameters, [run()])["re-run with its settings"] == "5 (`seed`, from random weights, n 10,000, run 01234567)"
+    assert (
+        judge(parameters, [run()])["re-run with its settings"]
+        == "5 (`seed`, from random weights, n 10,000, run 01234567)"
+    )
 
 
 def test_where_the_text_is_silent_the_stored_output_is_judged():
     silent = CLAIM.model_copy(update={"value": None, "evidence": "not in the text"})
     assert judge(silent, [run()])["verdict"] == "nothing to reproduce"
     row = judge(silent.model_copy(update={"output": 0.595}), [run()])
-    assert (row["claimed"], row["what its own code shows"], row["verdict"]) == ("–", "59.50%; not in the text", "reproduced")
+    assert (row["claimed"], row["what its own code shows"], row["verdict"]) == (
+        "–",
+        "59.50%; not in the text",
+        "reproduced",
+    )
 
 
 def test_other_settings_are_shown_and_decide_nothing():
     """The latest of them, not the best."""
-    later = run(0.61, 0.63, profile="laptop", run_id="fedcba9876", finished="2026-03-01T00:00:00+00:00")
+    later = run(
+        0.61, 0.63, profile="laptop", run_id="fedcba9876", finished="2026-03-01T00:00:00+00:00"
+    )
     row = judge(CLAIM, [later, run(0.7, 0.8, profile="quick")])
     assert row["re-run with its settings"] == "–"
-    assert row["other settings"] == "62.00%, 61.00% to 63.00% (`laptop`, from random weights, n 10,000, run fedcba98)"
+    assert (
+        row["other settings"]
+        == "62.00%, 61.00% to 63.00% (`laptop`, from random weights, n 10,000, run fedcba98)"
+    )
 
 
 def test_a_variant_is_shown_and_decides_nothing():
@@ -104,7 +131,9 @@ def test_a_variant_is_shown_and_decides_nothing():
 
 def test_claims_name_recipes_that_exist(params_file):
     claims = load_claims()
-    assert {name for claim in claims for name in (claim.recipe, claim.variant)} - {None} <= set(load_params(params_file).recipes)
+    assert {name for claim in claims for name in (claim.recipe, claim.variant)} - {None} <= set(
+        load_params(params_file).recipes
+    )
     assert {claim.system for claim in claims} == {
         *("K1", "K2", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C1s", "C7s"),
         *("V0", "V1", "V2", "V3", "R0", "R1", "S1", "S2"),
@@ -118,7 +147,10 @@ def test_a_claim_of_every_system_has_a_row_even_without_runs():
 
 
 def test_runs_survive_the_disk_and_are_there_once(tmp_path):
-    record(tmp_path / "runs.json", merge([run()], [run(), run(run_id="b", finished="2026-02-01T00:00:00+00:00")]))
+    record(
+        tmp_path / "runs.json",
+        merge([run()], [run(), run(run_id="b", finished="2026-02-01T00:00:00+00:00")]),
+    )
     assert [found.run_id for found in load_runs(tmp_path / "runs.json")] == ["0123456789", "b"]
     assert load_runs(tmp_path / "none.json") == []
     (tmp_path / "runs.json").write_text('[{"recipe": 1}]')
@@ -128,7 +160,9 @@ def test_runs_survive_the_disk_and_are_there_once(tmp_path):
 
 def test_a_run_is_read_from_its_report(tmp_path):
     (tmp_path / "provenance.json").write_text(json.dumps(PROVENANCE | {"generated": False}))
-    (tmp_path / "metrics.json").write_text(json.dumps({"n": 10_000, "brier": 0.3} | metrics_of(0.49, 0.51)))
+    (tmp_path / "metrics.json").write_text(
+        json.dumps({"n": 10_000, "brier": 0.3} | metrics_of(0.49, 0.51))
+    )
     found = run_of("cnn9", tmp_path)
     assert found is not None
     assert (found.recipe, found.run_id, found.seed, found.weights) == ("cnn9", "456", 1, "none")
@@ -144,7 +178,12 @@ def test_a_run_is_read_from_its_report(tmp_path):
 
 def test_its_page_needs_nothing_else(tmp_path):
     verdicts = write_ledger([run()], tmp_path / "ledger")
-    assert verdicts == {"reproduced": 2, "not reproduced": 1, "not yet run": 20, "nothing to reproduce": 1}
+    assert verdicts == {
+        "reproduced": 2,
+        "not reproduced": 1,
+        "not yet run": 20,
+        "nothing to reproduce": 1,
+    }
     page = (tmp_path / "ledger" / "index.html").read_text()
     assert "://" not in page
     assert "0123456789" in page
@@ -162,7 +201,10 @@ def test_recording_adds_what_data_holds_once(params_file, tmp_path, monkeypatch)
         (home.report(name) / "metrics.json").write_text(json.dumps(run().metrics | {"n": 10_000}))
     for _ in range(2):
         printed = CliRunner().invoke(main, ["ledger", "--record"]).output
-        assert [found.recipe for found in load_runs(home.recorded_runs)] == ["cnn9", "efficientnet_b0"]
+        assert [found.recipe for found in load_runs(home.recorded_runs)] == [
+            "cnn9",
+            "efficientnet_b0",
+        ]
     assert "59.00%, 58.00% to 60.00% (`laptop`, from random weights, n 10,000, run 456)" in printed
 
 

@@ -37,7 +37,9 @@ def classes(prepared):
 
 def predictions_of(probabilities, true):
     probabilities = np.asarray(probabilities)
-    return Predictions(np.arange(len(true)), np.asarray(true), probabilities, probabilities, "archive", "model")
+    return Predictions(
+        np.arange(len(true)), np.asarray(true), probabilities, probabilities, "archive", "model"
+    )
 
 
 def random_predictions(n=500, seed=0):
@@ -56,14 +58,22 @@ def test_against_scikit_learn(classes):
     labels = np.arange(100)
     assert metrics["n"] == 500
     assert metrics["top1"] == pytest.approx((guess == true).mean())
-    assert metrics["top5"] == pytest.approx(top_k_accuracy_score(true, probabilities, k=5, labels=labels))
+    assert metrics["top5"] == pytest.approx(
+        top_k_accuracy_score(true, probabilities, k=5, labels=labels)
+    )
     assert metrics["nll"] == pytest.approx(log_loss(true, probabilities, labels=labels))
-    assert metrics["brier"] == pytest.approx(brier_score_loss(true, probabilities, labels=labels, scale_by_half=False))
+    assert metrics["brier"] == pytest.approx(
+        brier_score_loss(true, probabilities, labels=labels, scale_by_half=False)
+    )
     assert metrics["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, guess))
-    assert metrics["macro_precision"] == pytest.approx(precision_score(true, guess, average="macro", zero_division=0))
+    assert metrics["macro_precision"] == pytest.approx(
+        precision_score(true, guess, average="macro", zero_division=0)
+    )
     assert metrics["macro_f1"] == pytest.approx(f1_score(true, guess, average="macro"))
     assert metrics["coarse_top1"] == pytest.approx((guess % 20 == true % 20).mean())
-    summed = probabilities.reshape(500, 5, 20).sum(axis=1)  # the generated superclass of a class is its label modulo 20
+    summed = probabilities.reshape(500, 5, 20).sum(
+        axis=1
+    )  # the generated superclass of a class is its label modulo 20
     assert metrics["coarse_summed"] == pytest.approx((summed.argmax(axis=1) == true % 20).mean())
 
 
@@ -77,7 +87,9 @@ def by_hand():
 
 def test_by_hand(classes):
     metrics = compute_metrics(by_hand(), classes)
-    assert (metrics["top1"], metrics["top5"], metrics["coarse_top1"]) == pytest.approx((0.98, 0.99, 0.99))
+    assert (metrics["top1"], metrics["top5"], metrics["coarse_top1"]) == pytest.approx(
+        (0.98, 0.99, 0.99)
+    )
     assert metrics["nll"] == pytest.approx(-(np.log(0.25) + np.log(0.05)) / 100)
     of_seven, of_six = 0.75**2 + 0.75**2, 0.3**2 + 2 * 0.2**2 + 0.15**2 + 0.1**2 + 0.95**2
     assert metrics["brier"] == pytest.approx((of_seven + of_six) / 100)
@@ -101,7 +113,9 @@ def test_five_of_equal_probabilities_are_five(classes):
 
 
 def test_a_probability_of_zero_has_a_finite_loss():
-    assert negative_log_likelihoods(np.array([[1.0, 0.0]]), np.array([1])).tolist() == pytest.approx([-np.log(1.1754944e-38)])
+    assert negative_log_likelihoods(
+        np.array([[1.0, 0.0]]), np.array([1])
+    ).tolist() == pytest.approx([-np.log(1.1754944e-38)])
 
 
 def test_brier_reaches_from_zero_to_two():
@@ -124,12 +138,16 @@ def test_classes_of_different_sizes_make_a_wider_interval(classes):
     probabilities = np.eye(100)[np.where(np.arange(200) % 2, true, (true + 1) % 100)]
     metrics = compute_metrics(predictions_of(probabilities, true), classes)
     low, high = wilson(round(metrics["balanced_accuracy"] * 101), 101)
-    assert (metrics["balanced_accuracy_low"], metrics["balanced_accuracy_high"]) == pytest.approx((low, high))
+    assert (metrics["balanced_accuracy_low"], metrics["balanced_accuracy_high"]) == pytest.approx(
+        (low, high)
+    )
 
 
 def test_an_absent_class_is_named(classes):
     probabilities = np.eye(100)[:98]
-    with pytest.raises(PipelineError, match=r"2 classes have no test images \(generated_98, generated_99\)"):
+    with pytest.raises(
+        PipelineError, match=r"2 classes have no test images \(generated_98, generated_99\)"
+    ):
         compute_metrics(predictions_of(probabilities, np.arange(98)), classes)
 
 
@@ -144,12 +162,22 @@ def test_classes_against_scikit_learns_report(classes):
     predictions = random_predictions()
     table = per_class(predictions.true, predictions.predicted, classes.names)
     names = classes.names
-    expected = classification_report(predictions.true, predictions.predicted, target_names=names, output_dict=True, zero_division=0)
+    expected = classification_report(
+        predictions.true,
+        predictions.predicted,
+        target_names=names,
+        output_dict=True,
+        zero_division=0,
+    )
     for name in names:
         assert table.loc[name, "precision"] == pytest.approx(expected[name]["precision"])
         assert table.loc[name, "recall"] == pytest.approx(expected[name]["recall"])
         assert table.loc[name, "f1"] == pytest.approx(expected[name]["f1-score"])
-        assert table.loc[name, "recall_low"] <= table.loc[name, "recall"] <= table.loc[name, "recall_high"]
+        assert (
+            table.loc[name, "recall_low"]
+            <= table.loc[name, "recall"]
+            <= table.loc[name, "recall_high"]
+        )
     assert table["n"].sum() == 500
 
 
@@ -172,7 +200,11 @@ def test_classes_that_are_never_confused_are_not_listed():
 
 
 def written(tmp_path, **columns):
-    base = {"row_id": pa.array([0, 1]), "fine_label": pa.array([3, 4], pa.uint8()), "mirrored": rows_of(np.full((2, 100), 0.01))}
+    base = {
+        "row_id": pa.array([0, 1]),
+        "fine_label": pa.array([3, 4], pa.uint8()),
+        "mirrored": rows_of(np.full((2, 100), 0.01)),
+    }
     pq.write_table(pa.table(base | columns), tmp_path / "p.parquet")
     return tmp_path / "p.parquet"
 
@@ -186,11 +218,29 @@ def rows_of(values):
     ("columns", "message"),
     [
         ({}, "has the columns"),
-        ({"probabilities": rows_of(np.full((2, 100), 0.01)), "mirrored": rows_of(np.full((2, 100), 1.0))}, "not probabilities"),
-        ({"probabilities": rows_of(np.full((2, 10), 0.1))}, r"fixed_size_list<.*>\[10\], expected lists of 100"),
-        ({"probabilities": rows_of(np.full((2, 100), 0.01)), "coarse_label": pa.array([1, 2], pa.uint8())}, "expected lists of 20"),
+        (
+            {
+                "probabilities": rows_of(np.full((2, 100), 0.01)),
+                "mirrored": rows_of(np.full((2, 100), 1.0)),
+            },
+            "not probabilities",
+        ),
+        (
+            {"probabilities": rows_of(np.full((2, 10), 0.1))},
+            r"fixed_size_list<.*>\[10\], expected lists of 100",
+        ),
+        (
+            {
+                "probabilities": rows_of(np.full((2, 100), 0.01)),
+                "coarse_label": pa.array([1, 2], pa.uint8()),
+            },
+            "expected lists of 20",
+        ),
         ({"probabilities": pa.array([0.1, 0.2])}, "2 rows of double, expected lists of 100"),
-        ({"probabilities": pa.array([[0.5] * 50, [0.5] * 150])}, "2 rows of list<.*>, expected lists of 100"),
+        (
+            {"probabilities": pa.array([[0.5] * 50, [0.5] * 150])},
+            "2 rows of list<.*>, expected lists of 100",
+        ),
         ({"probabilities": rows_of([[2.0, -1.0] + [0.0] * 98] * 2)}, "below 0"),
         ({"probabilities": rows_of(np.full((2, 100), np.nan))}, "not probabilities"),
         ({"probabilities": rows_of(np.full((2, 100), 1.0))}, "not probabilities"),

@@ -11,11 +11,18 @@ from tests.conftest import TEST_PER_CLASS
 @pytest.mark.parametrize(("target", "classes"), [("fine", 100), ("coarse", 20)])
 def test_every_test_image_and_its_mirror_image_are_predicted(prepared, tmp_path, target, classes):
     keras.utils.set_random_seed(1)
-    layers = [keras.Input((32, 32, 3), dtype="uint8"), keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(classes)]
+    layers = [
+        keras.Input((32, 32, 3), dtype="uint8"),
+        keras.layers.Rescaling(1 / 255),
+        keras.layers.Flatten(),
+        keras.layers.Dense(classes),
+    ]
     model = keras.Sequential(layers)
     (tmp_path / "model").mkdir()
     model.save(tmp_path / "model" / "model.keras")
-    write_predictions(predict_test(tmp_path / "model", prepared.table, prepared.splits), tmp_path / "p.parquet")
+    write_predictions(
+        predict_test(tmp_path / "model", prepared.table, prepared.splits), tmp_path / "p.parquet"
+    )
     found = Predictions.read(tmp_path / "p.parquet")
     assert (found.target, len(found.row_id)) == (target, 100 * TEST_PER_CLASS)
     table = read_table(prepared.table)

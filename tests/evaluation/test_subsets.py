@@ -9,8 +9,18 @@ from pydantic import ValidationError
 
 from cifar_pipeline.dataset.table import pixels, read_table, write_table
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.evaluation.duplicates import SIMILAR, contact_sheet, find_duplicates, unique_test_rows
-from cifar_pipeline.evaluation.subsets import UPSTREAM_SHA256, read_list, read_subsets, write_subsets
+from cifar_pipeline.evaluation.duplicates import (
+    SIMILAR,
+    contact_sheet,
+    find_duplicates,
+    unique_test_rows,
+)
+from cifar_pipeline.evaluation.subsets import (
+    UPSTREAM_SHA256,
+    read_list,
+    read_subsets,
+    write_subsets,
+)
 from cifar_pipeline.params import PublishedList, SubsetSettings
 
 TRAIN, TEST = 40, 8
@@ -19,7 +29,10 @@ TRAIN, TEST = 40, 8
 def scene(seed):
     """An image unlike any other, with detail at every scale, less of it the finer, as photographs have it."""
     rng = np.random.default_rng(seed)
-    layers = [cv2.resize(rng.normal(0, 150 / size, (size, size, 3)).astype(np.float32), (40, 40)) for size in (3, 6, 12, 24)]
+    layers = [
+        cv2.resize(rng.normal(0, 150 / size, (size, size, 3)).astype(np.float32), (40, 40))
+        for size in (3, 6, 12, 24)
+    ]
     return np.clip(128 + sum(layers), 0, 255).astype(np.uint8)[4:36, 4:36]
 
 
@@ -45,15 +58,25 @@ def table():
         {
             "row_id": pa.array(np.arange(rows, dtype=np.int32)),
             "upstream_split": pa.array(["train"] * TRAIN + ["test"] * TEST),
-            "image": pa.FixedSizeBinaryArray.from_buffers(pa.binary(3072), rows, [None, pa.py_buffer(images.tobytes())]),
+            "image": pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(3072), rows, [None, pa.py_buffer(images.tobytes())]
+            ),
         }
     )
 
 
 def test_copies_are_found_as_they_are_darker_shifted_and_mirrored(table):
-    found = {(row["row_id"], row["other_row_id"]): row for row in find_duplicates(table).to_pylist()}
+    found = {
+        (row["row_id"], row["other_row_id"]): row for row in find_duplicates(table).to_pylist()
+    }
     assert set(found) == {(40, 0), (41, 1), (42, 2), (43, 3), (45, 44)}
-    assert [found[pair]["identical"] for pair in sorted(found)] == [True, False, False, False, False]
+    assert [found[pair]["identical"] for pair in sorted(found)] == [
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
     assert [found[pair]["mirrored"] for pair in sorted(found)] == [False, False, False, True, False]
     assert found[45, 44]["other_split"] == "test"
     assert found[40, 0]["similarity"] == 1
@@ -69,7 +92,9 @@ def test_identical_images_are_found_whatever_they_show(table):
     """Images without any detail have no correlation to speak of."""
     images = pixels(table).copy()
     images[[5, 46, 47]] = 200
-    blank = pa.FixedSizeBinaryArray.from_buffers(pa.binary(3072), len(images), [None, pa.py_buffer(images.tobytes())])
+    blank = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(3072), len(images), [None, pa.py_buffer(images.tobytes())]
+    )
     found = find_duplicates(table.set_column(2, "image", blank))
     pairs = {(row["row_id"], row["other_row_id"]) for row in found.to_pylist() if row["identical"]}
     assert pairs == {(40, 0), (46, 5), (47, 5), (47, 46)}
@@ -77,7 +102,12 @@ def test_identical_images_are_found_whatever_they_show(table):
 
 def test_the_contact_sheet_shows_every_band(table):
     bands = contact_sheet(table, find_duplicates(table), pairs=3)
-    assert [label.split(":")[0] for label, _ in bands] == ["0.6 to 0.7", "0.7 to 0.8", "0.8 to 0.9", "0.9 to 1.0"]
+    assert [label.split(":")[0] for label, _ in bands] == [
+        "0.6 to 0.7",
+        "0.7 to 0.8",
+        "0.8 to 0.9",
+        "0.9 to 1.0",
+    ]
     assert all(strip.shape == (64, 96, 3) for _, strip in bands)
     assert sum(int(label.split(": ")[1].split()[0]) for label, _ in bands) == 5
 
@@ -87,12 +117,20 @@ def test_the_same_table_gives_the_same_bytes(prepared, tmp_path):
         write_subsets(prepared.table, {}, tmp_path, tmp_path / name)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == ["contact_sheet.png", "duplicates.parquet", "subsets.parquet", "summary.json"]
-    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
+    assert all(
+        (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        for name in names
+    )
 
 
 def upstream_table(prepared, path):
     table = read_table(prepared.table)
-    write_table(table.replace_schema_metadata({**table.schema.metadata, b"archive_sha256": UPSTREAM_SHA256.encode()}), path)
+    write_table(
+        table.replace_schema_metadata(
+            {**table.schema.metadata, b"archive_sha256": UPSTREAM_SHA256.encode()}
+        ),
+        path,
+    )
     return path
 
 
@@ -104,10 +142,16 @@ def listed(folder, text):
 @pytest.mark.parametrize("text", ["[0, 3]", "0\n3  # a comment\n\n"])
 def test_a_published_list_is_a_subset_more(prepared, tmp_path, text):
     lists = {"label_errors": listed(tmp_path, text)}
-    counts = write_subsets(upstream_table(prepared, tmp_path / "t.parquet"), lists, tmp_path, tmp_path / "s")
+    counts = write_subsets(
+        upstream_table(prepared, tmp_path / "t.parquet"), lists, tmp_path, tmp_path / "s"
+    )
     member = read_subsets(tmp_path / "s", np.arange(1000, 1200), UPSTREAM_SHA256)["no_label_errors"]
     assert list(member.index[~member]) == [1000, 1003]
-    assert counts["in_no_label_errors"] == json.loads((tmp_path / "s" / "summary.json").read_text())["in_no_label_errors"] == 198
+    assert (
+        counts["in_no_label_errors"]
+        == json.loads((tmp_path / "s" / "summary.json").read_text())["in_no_label_errors"]
+        == 198
+    )
 
 
 @pytest.mark.parametrize("text", ["[0, 10000]", "a", "[1.5]", "[[1]]", "{}", ""])
@@ -130,7 +174,9 @@ def test_a_list_needs_upstreams_row_order(tmp_path):
 def test_a_list_that_leaves_no_image_is_refused(prepared, tmp_path):
     lists = {"label_errors": listed(tmp_path, str(list(range(200))))}
     with pytest.raises(PipelineError, match="no test image is left in the subset no_label_errors"):
-        write_subsets(upstream_table(prepared, tmp_path / "t.parquet"), lists, tmp_path, tmp_path / "s")
+        write_subsets(
+            upstream_table(prepared, tmp_path / "t.parquet"), lists, tmp_path, tmp_path / "s"
+        )
     assert not (tmp_path / "s").exists()
 
 

@@ -34,7 +34,10 @@ def test_images_belong_to_their_rows(images, prepared):
 def test_labels_of_the_superclasses(images, prepared):
     coarse = load_images(prepared.table, prepared.splits, "train", "coarse")
     assert np.array_equal(coarse.row_id, images.row_id)
-    assert coarse.label[17] == read_table(prepared.table)["coarse_label"][int(coarse.row_id[17])].as_py()
+    assert (
+        coarse.label[17]
+        == read_table(prepared.table)["coarse_label"][int(coarse.row_id[17])].as_py()
+    )
     assert coarse.one_hot().shape == (800, 20)
 
 
@@ -74,14 +77,20 @@ def test_every_image_at_most_once_an_epoch(images):
 
 
 def test_labels_stay_with_their_images(images):
-    of = {pixels.tobytes(): label for pixels, label in zip(images.pixels, images.label, strict=True)}
+    of = {
+        pixels.tobytes(): label for pixels, label in zip(images.pixels, images.label, strict=True)
+    }
     pixels, labels = next(iter(training_batches(images, recipe(augmentation={}, mixing=None))))
     assert labels.dtype == np.float32
     assert [of[image.tobytes()] for image in pixels] == labels.argmax(axis=1).tolist()
 
 
 def same(first, second):
-    return all(np.array_equal(one, other) for pair in zip(first, second, strict=True) for one, other in zip(*pair, strict=True))
+    return all(
+        np.array_equal(one, other)
+        for pair in zip(first, second, strict=True)
+        for one, other in zip(*pair, strict=True)
+    )
 
 
 def test_batches_follow_from_the_seed_alone(images):
@@ -91,17 +100,26 @@ def test_batches_follow_from_the_seed_alone(images):
 
 
 def test_a_resumed_training_gets_what_an_uninterrupted_one_got(images):
-    assert same(list(training_batches(images, recipe()))[24:], training_batches(images, recipe(), first_epoch=2))
+    assert same(
+        list(training_batches(images, recipe()))[24:],
+        training_batches(images, recipe(), first_epoch=2),
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_batches_do_not_depend_on_the_number_of_workers(images, workers):
-    assert same(list(training_batches(images, recipe())), training_batches(images, recipe(), workers=workers))
+    assert same(
+        list(training_batches(images, recipe())),
+        training_batches(images, recipe(), workers=workers),
+    )
 
 
 def test_fewer_images_than_a_batch_are_an_error(images):
-    with pytest.raises(PipelineError, match="800 training images do not fill one batch of 1000; lower the recipe's `batch_size`"):
+    with pytest.raises(
+        PipelineError,
+        match="800 training images do not fill one batch of 1000; lower the recipe's `batch_size`",
+    ):
         training_batches(images, recipe(batch_size=1000))
 
 
@@ -115,12 +133,16 @@ def test_every_recipes_augmentation_gives_images(params_file, images, profile):
         augmented = Augmenter(settings, resize=size)(images.pixels[:16], seed=1)
         assert augmented.dtype == np.uint8
         assert augmented.shape == (16, size or 32, size or 32, 3)
-        assert np.array_equal(augmented, images.pixels[:16]) == (settings == Augmentation())  # the ladder has none
+        assert np.array_equal(augmented, images.pixels[:16]) == (
+            settings == Augmentation()
+        )  # the ladder has none
 
 
 @pytest.mark.parametrize("name", [name for name in Augmentation.model_fields if name != "order"])
 def test_every_transform_changes_images_within_their_range(images, name):
-    strength = {"rotate": 20.0, "shear": 20.0}.get(name, 0.9 if name in ("grid_distortion", "elastic") else 0.3)
+    strength = {"rotate": 20.0, "shear": 20.0}.get(
+        name, 0.9 if name in ("grid_distortion", "elastic") else 0.3
+    )
     augmented = Augmenter(Augmentation(**{name: strength}))(images.pixels[:64], seed=1)
     assert augmented.shape == (64, 32, 32, 3)
     assert augmented.dtype == np.uint8
@@ -143,7 +165,12 @@ def test_workers_end_with_a_training_that_is_killed(tmp_path):
     )
     (tmp_path / "program.py").write_text(program)
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
-    with subprocess.Popen([sys.executable, tmp_path / "program.py"], stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "program.py"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         workers = psutil.Process(process.pid).children(recursive=True)
@@ -160,7 +187,9 @@ def test_splits_of_another_archive_are_refused(prepared, make_archive, tmp_path,
     write_table(other, tmp_path / "t.parquet")
     with pytest.raises(PipelineError, match="materialize `splits` again"):
         load_images(tmp_path / "t.parquet", prepared.splits, "train")
-    write_splits(build_splits(other, SplitSettings(validation_fraction=0.2, seed=1)), tmp_path / "s.parquet")
+    write_splits(
+        build_splits(other, SplitSettings(validation_fraction=0.2, seed=1)), tmp_path / "s.parquet"
+    )
     assert len(load_images(tmp_path / "t.parquet", tmp_path / "s.parquet", "validation")) == 200
 
 

@@ -20,7 +20,18 @@ from cifar_pipeline.training.saved import check_saved, load_model, save_training
 MEAN = (0.5, 0.5, 0.4)
 NAMES = (
     *("cnn9", "efficientnetv2_b0", "efficientnet_b0", "efficientnet_b0_final"),
-    *("ladder1", "ladder2", "ladder3", "ladder4", "ladder5", "ladder6", "ladder7", "ladder7_final", "ladder1_coarse", "ladder7_coarse"),
+    *(
+        "ladder1",
+        "ladder2",
+        "ladder3",
+        "ladder4",
+        "ladder5",
+        "ladder6",
+        "ladder7",
+        "ladder7_final",
+        "ladder1_coarse",
+        "ladder7_coarse",
+    ),
     *("custom", "custom_norm", "custom_search", "resnet50", "control"),
 )
 
@@ -59,43 +70,73 @@ def test_uint8_images_to_float32_logits(params_file, name):
 
 @pytest.mark.slow
 # Without networks that others have; ladder1_coarse has 20 classes too.
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"ladder7", "ladder7_final", "ladder7_coarse", "efficientnet_b0_final"}))
+@pytest.mark.parametrize(
+    "name",
+    sorted(set(NAMES) - {"ladder7", "ladder7_final", "ladder7_coarse", "efficientnet_b0_final"}),
+)
 def test_training_learns_and_what_is_saved_predicts_the_same(params_file, prepared, tmp_path, name):
     recipe = recipe_of(params_file, name, "smoke", epochs=2, label_smoothing=0.0)
-    training, validation = (load_images(prepared.table, prepared.splits, split, recipe.target) for split in ("train", "validation"))
+    training, validation = (
+        load_images(prepared.table, prepared.splits, split, recipe.target)
+        for split in ("train", "validation")
+    )
     seen = []
     result = train(
-        recipe, training, validation, Checkpoints(tmp_path / "checkpoints", "a"), lambda record, left: seen.append((record, left))
+        recipe,
+        training,
+        validation,
+        Checkpoints(tmp_path / "checkpoints", "a"),
+        lambda record, left: seen.append((record, left)),
     )
     assert [record.epoch for record, _ in seen] == [1, 2]
     assert seen[-1][1] == 0
     assert result.history[1].loss < result.history[0].loss
-    if name == "resnet50":  # its 2,048 features make the first steps worse than chance; at the end it must be better
+    if (
+        name == "resnet50"
+    ):  # its 2,048 features make the first steps worse than chance; at the end it must be better
         assert result.best.val_loss < np.log(100)
     else:
         assert result.history[0].loss < np.log(100) + 1
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    validation_loss = float(loss(validation.label, result.model.predict(validation.pixels, verbose=0)))
-    assert validation_loss == pytest.approx(result.best.val_loss, rel=1e-3)  # the best epoch's weights, and a mean over images
-    calibration = fit_temperature(result.model.predict(validation.pixels, verbose=0), validation.label)
+    validation_loss = float(
+        loss(validation.label, result.model.predict(validation.pixels, verbose=0))
+    )
+    assert validation_loss == pytest.approx(
+        result.best.val_loss, rel=1e-3
+    )  # the best epoch's weights, and a mean over images
+    calibration = fit_temperature(
+        result.model.predict(validation.pixels, verbose=0), validation.label
+    )
     save_training(result, calibration, {"profile": "smoke"}, tmp_path / "model")
-    assert all(check.passed for check in check_saved(result, tmp_path / "model", validation.pixels[:64]))
+    assert all(
+        check.passed for check in check_saved(result, tmp_path / "model", validation.pixels[:64])
+    )
     assert weights_digest(load_model(tmp_path / "model")) == weights_digest(result.model)
 
 
 def test_k1_has_the_papers_parameters(params_file):
     model = build_classifier(recipe_of(params_file, "cnn9"), MEAN).model
     assert count_parameters(model) == (13_870_484, 13_870_484)
-    dropouts = [layer.rate for layer in model.get_layer("cnn9").layers if isinstance(layer, keras.layers.Dropout)]
+    dropouts = [
+        layer.rate
+        for layer in model.get_layer("cnn9").layers
+        if isinstance(layer, keras.layers.Dropout)
+    ]
     assert dropouts == [0.2, 0.5, 0.5, 0.5, 0.5]
 
 
-@pytest.mark.parametrize(("number", "parameters"), [(1, 256_230), (2, 340_838), (3, 342_694), (4, 342_694), (5, 342_694)])
+@pytest.mark.parametrize(
+    ("number", "parameters"), [(1, 256_230), (2, 340_838), (3, 342_694), (4, 342_694), (5, 342_694)]
+)
 def test_the_ladder_counted_by_hand(params_file, number, parameters):
     """130 in the convolution; 2,560 features; 256,100, or 327,808 + 12,900, or 327,808 + 8,256 + 6,500 in the dense layers."""
     model = build_classifier(recipe_of(params_file, f"ladder{number}"), MEAN).model
     assert count_parameters(model) == (parameters, parameters)
-    dropouts = [layer.rate for layer in model.get_layer("cnn").layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
+    dropouts = [
+        layer.rate
+        for layer in model.get_layer("cnn").layers
+        if isinstance(layer, keras.layers.Dropout) and layer.rate
+    ]
     assert dropouts == ([0.2] if number >= 4 else [])
 
 
@@ -104,15 +145,24 @@ def test_pixels_are_scaled_as_the_weights_were_trained_on(name, module):
     pixels = keras.Input((4, 4, 3))
     images = np.random.default_rng(0).uniform(0, 255, (2, 4, 4, 3)).astype(np.float32)
     ours = keras.Model(pixels, _scaled(pixels, Backbone(name=name))).predict(images, verbose=0)
-    assert np.allclose(ours, getattr(keras.applications, module).preprocess_input(images.copy()), atol=1e-4)
-    as_reported = keras.Model(pixels, _scaled(pixels, Backbone(name=name, scaling="unit"))).predict(images, verbose=0)
+    assert np.allclose(
+        ours, getattr(keras.applications, module).preprocess_input(images.copy()), atol=1e-4
+    )
+    as_reported = keras.Model(pixels, _scaled(pixels, Backbone(name=name, scaling="unit"))).predict(
+        images, verbose=0
+    )
     assert np.allclose(as_reported, images / 255)
 
 
 def test_k1_of_any_size_is_k1_at_32_pixels(params_file):
     keras.utils.set_random_seed(0)
     plain = build_classifier(recipe_of(params_file, "cnn9"), MEAN).model
-    any_size = build_classifier(recipe_of(params_file, "cnn9", early_stopping=None, progressive=[{"size": 16, "epochs": 1}]), MEAN).model
+    any_size = build_classifier(
+        recipe_of(
+            params_file, "cnn9", early_stopping=None, progressive=[{"size": 16, "epochs": 1}]
+        ),
+        MEAN,
+    ).model
     assert any_size.count_params() == 13_870_484
     any_size.set_weights(plain.get_weights())
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
@@ -136,7 +186,9 @@ def test_k2_has_the_papers_parameters(params_file):
 
 
 def test_frozen_batch_norm_does_not_train(params_file):
-    recipe = recipe_of(params_file, "efficientnet_b0", weights="none", image_size=32, freeze_batch_norm=True)
+    recipe = recipe_of(
+        params_file, "efficientnet_b0", weights="none", image_size=32, freeze_batch_norm=True
+    )
     model = build_classifier(recipe, MEAN).model
     set_phase(model, recipe.phase_at(0))
     names = {weight.name for weight in model.trainable_weights}
@@ -145,7 +197,9 @@ def test_frozen_batch_norm_does_not_train(params_file):
 
 
 def test_frozen_blocks_do_not_train(params_file):
-    frozen = recipe_of(params_file, "efficientnet_b0", weights="none", image_size=32, freeze_blocks=2)
+    frozen = recipe_of(
+        params_file, "efficientnet_b0", weights="none", image_size=32, freeze_blocks=2
+    )
     model = build_classifier(frozen, MEAN).model
     set_phase(model, frozen.phase_at(0))
     paths = {weight.path for weight in model.trainable_weights}
@@ -157,9 +211,21 @@ def test_frozen_blocks_do_not_train(params_file):
 
 
 def test_epochs_cost_as_their_pixels_and_what_trains(params_file):
-    steps = [{"size": 32}, {"size": 64}, {"size": 64, "freeze_blocks": 3}, {"size": 64, "freeze_batch_norm": True}]
+    steps = [
+        {"size": 32},
+        {"size": 64},
+        {"size": 64, "freeze_blocks": 3},
+        {"size": 64, "freeze_batch_norm": True},
+    ]
     progressive = [step | {"epochs": 1} for step in steps]
-    recipe = recipe_of(params_file, "efficientnetv2_b0", weights="none", image_size=64, progressive=progressive, epochs=5)
+    recipe = recipe_of(
+        params_file,
+        "efficientnetv2_b0",
+        weights="none",
+        image_size=64,
+        progressive=progressive,
+        epochs=5,
+    )
     small, large, blocks, norms, last = epoch_costs(build_classifier(recipe, MEAN).trainer, recipe)
     assert large == last == pytest.approx(4 * small, rel=0.1)
     assert large / 3 < blocks < norms < large
@@ -170,14 +236,26 @@ def test_epochs_cost_what_they_took(params_file):
     recipe = recipe_of(params_file, "efficientnet_b0_final", "laptop", weights="none")
     costs = epoch_costs(build_classifier(recipe, MEAN).trainer, recipe)
     assert [recipe.phase_at(epoch).size for epoch in (0, 3, 6)] == [64, 96, 128]
-    assert [costs[epoch] / costs[0] for epoch in (3, 6)] == pytest.approx([165 / 114, 165 / 73], rel=0.1)
+    assert [costs[epoch] / costs[0] for epoch in (3, 6)] == pytest.approx(
+        [165 / 114, 165 / 73], rel=0.1
+    )
 
 
 def test_parts_are_told_apart(params_file):
     recipe = recipe_of(params_file, "efficientnet_b0", weights="none", image_size=32)
-    parts = {weight.path: part_of(weight.path) for weight in build_classifier(recipe, MEAN).model.trainable_weights}
-    assert {path for path, part in parts.items() if part == "head"} == {"logits/kernel", "logits/bias"}
-    assert {path for path, part in parts.items() if part == "stem"} == {"stem_conv/kernel", "stem_bn/gamma", "stem_bn/beta"}
+    parts = {
+        weight.path: part_of(weight.path)
+        for weight in build_classifier(recipe, MEAN).model.trainable_weights
+    }
+    assert {path for path, part in parts.items() if part == "head"} == {
+        "logits/kernel",
+        "logits/bias",
+    }
+    assert {path for path, part in parts.items() if part == "stem"} == {
+        "stem_conv/kernel",
+        "stem_bn/gamma",
+        "stem_bn/beta",
+    }
     k1 = build_classifier(recipe_of(params_file, "cnn9"), MEAN).model
     assert {part_of(weight.path) for weight in k1.trainable_weights} == {"stem", "body", "head"}
 
@@ -185,20 +263,26 @@ def test_parts_are_told_apart(params_file):
 @pytest.mark.slow
 def test_a_progressive_model_sees_each_size_with_the_same_weights(params_file):
     progressive = [{"size": 32, "epochs": 1}, {"size": 48, "epochs": 1}]
-    recipe = recipe_of(params_file, "efficientnetv2_b0", weights="none", image_size=64, progressive=progressive)
+    recipe = recipe_of(
+        params_file, "efficientnetv2_b0", weights="none", image_size=64, progressive=progressive
+    )
     assert [recipe.phase_at(epoch).size for epoch in range(4)] == [32, 48, 64, 64]
     model = build_classifier(recipe, MEAN).model
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     full = np.asarray(model(images, training=False))
     set_phase(model, recipe.phase_at(0))
-    native = np.asarray(model.get_layer("efficientnetv2_b0")(images.astype(np.float32), training=False))
+    native = np.asarray(
+        model.get_layer("efficientnetv2_b0")(images.astype(np.float32), training=False)
+    )
     assert np.allclose(np.asarray(model(images, training=False)), native, atol=1e-5)
     set_phase(model, recipe.phase_at(2))
     assert np.allclose(np.asarray(model(images, training=False)), full, atol=1e-5)
 
 
 def test_half_precision_keeps_its_ends_in_single(params_file):
-    model = build_classifier(recipe_of(params_file, "cnn9", float_policy="mixed_bfloat16"), MEAN).model
+    model = build_classifier(
+        recipe_of(params_file, "cnn9", float_policy="mixed_bfloat16"), MEAN
+    ).model
     network = model.get_layer("cnn9")
     assert network.get_layer("conv1a").compute_dtype == "bfloat16"
     assert network.get_layer("conv1a").kernel.dtype == "float32"
@@ -210,33 +294,50 @@ def test_half_precision_keeps_its_ends_in_single(params_file):
 def weights_file(tmp_path_factory):
     """Random weights behind ImageNet's normalisation, as Keras' own file has it."""
     keras.utils.set_random_seed(0)
-    model = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))
-    (normalization,) = (layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
+    model = keras.applications.EfficientNetB0(
+        include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
+    (normalization,) = (
+        layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)
+    )
     _, variance, count = normalization.get_weights()
-    mean, std = (np.array(values, np.float32).reshape(variance.shape) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        np.array(values, np.float32).reshape(variance.shape)
+        for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     normalization.set_weights([mean, std**2, count])
     path = tmp_path_factory.mktemp("weights") / "efficientnetb0_notop.weights.h5"
     model.save_weights(path)
     return path
 
 
-def test_weights_from_a_file_compute_what_keras_own_loading_does(weights_file, monkeypatch, tmp_path):
+def test_weights_from_a_file_compute_what_keras_own_loading_does(
+    weights_file, monkeypatch, tmp_path
+):
     """tensorflow #49930, #62193. Only the download is replaced; Keras builds and loads its `imagenet` form itself."""
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *_, **__: str(weights_file))
-    keras_own, ours = (_backbone("efficientnet_b0", 32, weights) for weights in ("imagenet", str(weights_file)))
+    keras_own, ours = (
+        _backbone("efficientnet_b0", 32, weights) for weights in ("imagenet", str(weights_file))
+    )
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
     expected = keras_own.predict(images, verbose=0)
     assert np.allclose(ours.predict(images, verbose=0), expected, rtol=1e-3, atol=1e-5)
-    naive = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg")
+    naive = keras.applications.EfficientNetB0(
+        include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg"
+    )
     naive.load_weights(weights_file)
-    assert not np.allclose(naive.predict(images, verbose=0), expected, rtol=1e-2)  # the trap is real
+    assert not np.allclose(
+        naive.predict(images, verbose=0), expected, rtol=1e-2
+    )  # the trap is real
     ours.save(tmp_path / "m.keras")
     reloaded = keras.models.load_model(tmp_path / "m.keras")
     assert np.allclose(reloaded.predict(images, verbose=0), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_missing_weights_are_an_error(params_file, tmp_path):
-    recipe = recipe_of(params_file, "efficientnet_b0", image_size=32, weights=str(tmp_path / "none.h5"))
+    recipe = recipe_of(
+        params_file, "efficientnet_b0", image_size=32, weights=str(tmp_path / "none.h5")
+    )
     with pytest.raises(PipelineError, match=r"no pretrained weights at .*none\.h5"):
         build_classifier(recipe, MEAN)
 
@@ -245,10 +346,14 @@ def test_foreign_weights_are_an_error(params_file, tmp_path):
     path = tmp_path / "other.weights.h5"
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(path)
     with pytest.raises(PipelineError, match="does not hold the weights of efficientnet_b0"):
-        build_classifier(recipe_of(params_file, "efficientnet_b0", image_size=32, weights=str(path)), MEAN)
+        build_classifier(
+            recipe_of(params_file, "efficientnet_b0", image_size=32, weights=str(path)), MEAN
+        )
     path.write_bytes(b"no hdf5")
     with pytest.raises(PipelineError, match="does not hold the weights of efficientnet_b0"):
-        build_classifier(recipe_of(params_file, "efficientnet_b0", image_size=32, weights=str(path)), MEAN)
+        build_classifier(
+            recipe_of(params_file, "efficientnet_b0", image_size=32, weights=str(path)), MEAN
+        )
 
 
 def test_imagenet_weights_that_cannot_be_fetched_are_an_error(params_file, monkeypatch):

@@ -29,7 +29,10 @@ def test_draws_stay_inside_the_space_and_follow_from_the_seed():
     assert drawn != plan_draws(search(seed=2))
     assert {parameters["architecture.blocks.0.filters"] for parameters in drawn} <= {4, 8, 12, 16}
     assert all(1e-4 <= parameters["optimizer.learning_rate"] <= 1e-1 for parameters in drawn)
-    assert {str(decoded(search(), parameters)["architecture.hidden"]) for parameters in drawn} <= {"[8]", "[8, 8]"}
+    assert {str(decoded(search(), parameters)["architecture.hidden"]) for parameters in drawn} <= {
+        "[8]",
+        "[8, 8]",
+    }
 
 
 def test_the_first_draws_of_a_longer_search_are_those_of_a_shorter_one():
@@ -46,7 +49,10 @@ def test_the_grid_is_over_what_the_best_disagree_on():
     ]
     grid = plan_grid(search(), best)
     assert grid[0] == best[0]
-    found = {(parameters["architecture.blocks.0.filters"], parameters["architecture.hidden"]) for parameters in grid}
+    found = {
+        (parameters["architecture.blocks.0.filters"], parameters["architecture.hidden"])
+        for parameters in grid
+    }
     assert found == {(4, "[8]"), (4, "[8, 8]"), (8, "[8]"), (8, "[8, 8]")}
     assert len(grid) == 4
     assert {parameters["optimizer.learning_rate"] for parameters in grid} == {0.01}
@@ -59,16 +65,43 @@ def test_the_grid_is_over_what_the_best_disagree_on():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"space": {"optimizer.learnin_rate": [0.1, 0.2]}}, "the recipe has no `optimizer.learnin_rate`"),
-        ({"space": {"architecture.blocks.7.filters": [8, 16]}}, r"the recipe has no `architecture\.blocks\.7\.filters`"),
-        ({"space": {"architecture.hidden.0": [0, 16]}}, r"`architecture\.hidden\.0: 0` is not valid"),
+        (
+            {"space": {"optimizer.learnin_rate": [0.1, 0.2]}},
+            "the recipe has no `optimizer.learnin_rate`",
+        ),
+        (
+            {"space": {"architecture.blocks.7.filters": [8, 16]}},
+            r"the recipe has no `architecture\.blocks\.7\.filters`",
+        ),
+        (
+            {"space": {"architecture.hidden.0": [0, 16]}},
+            r"`architecture\.hidden\.0: 0` is not valid",
+        ),
         ({"space": {"optimizer.learning_rate": [0.1]}}, r"space\.optimizer\.learning_rate"),
-        ({"space": {"architecture.hidden.0": {"low": 32, "high": 64, "step": 0.5}}}, r"`architecture\.hidden\.0: 32.5` is not valid"),
-        ({"space": {"optimizer.learning_rate": {"low": 0.1, "high": 0.2, "step": -0.1}}}, r"step: .*greater than 0"),
-        ({"space": {"weights": ["none", "imagenet"]}}, "`weights` in the space; a search takes it from"),
-        ({"train_per_class": 4, "grid": {"trials": 2, "folds": 5, "epochs": 1, "batch_size": 8}}, "5 folds of 4 images a class"),
-        ({"space": {"optimizer.learning_rate": {"low": 0.2, "high": 0.1}}}, "`low` must be below `high`"),
-        ({"space": {"optimizer.learning_rate": {"low": 0.0, "high": 0.1, "log": True}}}, "`log` takes a `low` above zero"),
+        (
+            {"space": {"architecture.hidden.0": {"low": 32, "high": 64, "step": 0.5}}},
+            r"`architecture\.hidden\.0: 32.5` is not valid",
+        ),
+        (
+            {"space": {"optimizer.learning_rate": {"low": 0.1, "high": 0.2, "step": -0.1}}},
+            r"step: .*greater than 0",
+        ),
+        (
+            {"space": {"weights": ["none", "imagenet"]}},
+            "`weights` in the space; a search takes it from",
+        ),
+        (
+            {"train_per_class": 4, "grid": {"trials": 2, "folds": 5, "epochs": 1, "batch_size": 8}},
+            "5 folds of 4 images a class",
+        ),
+        (
+            {"space": {"optimizer.learning_rate": {"low": 0.2, "high": 0.1}}},
+            "`low` must be below `high`",
+        ),
+        (
+            {"space": {"optimizer.learning_rate": {"low": 0.0, "high": 0.1, "log": True}}},
+            "`log` takes a `low` above zero",
+        ),
         ({"drws": {}}, r"drws: no such key \(did you mean 'draws'\?\)"),
     ],
 )
@@ -87,7 +120,9 @@ def test_a_wrong_search_is_refused(params_file, change, message):
 def test_searches_and_groups_are_put_into_the_graph_by_name(params_file):
     assert select_searches(params_file, ["custom_search"])
     assert load_params(params_file).search == ("custom_search",)
-    with pytest.raises(PipelineError, match=r"no search 'custom_serch' \(did you mean 'custom_search'\?\)"):
+    with pytest.raises(
+        PipelineError, match=r"no search 'custom_serch' \(did you mean 'custom_search'\?\)"
+    ):
         select_searches(params_file, ["custom_serch"])
     select_models(params_file, ["control", "ladder", "ladder1"])
     params = load_params(params_file)
@@ -96,7 +131,9 @@ def test_searches_and_groups_are_put_into_the_graph_by_name(params_file):
 
 def test_a_group_of_unknown_recipes_is_refused(params_file):
     params_file.write_text(params_file.read_text().replace("customs: [custom,", "customs: [custm,"))
-    with pytest.raises(PipelineError, match=r"no recipe 'custm' in params.yaml \(did you mean 'custom'\?\)"):
+    with pytest.raises(
+        PipelineError, match=r"no recipe 'custm' in params.yaml \(did you mean 'custom'\?\)"
+    ):
         load_params(params_file)
 
 
@@ -109,14 +146,24 @@ def test_a_group_has_a_name_of_its_own(params_file, name):
 
 def test_what_was_found_becomes_a_recipe(params_file):
     before = params_file.read_text()
-    seed = load_params(params_file).model_copy(update={"profile": "seed"}).recipe("control").model_dump(mode="json", exclude_defaults=True)
+    seed = (
+        load_params(params_file)
+        .model_copy(update={"profile": "seed"})
+        .recipe("control")
+        .model_dump(mode="json", exclude_defaults=True)
+    )
     add_recipe(params_file, "found", seed, "found by the search around control: run 123")
     assert params_file.read_text().startswith(before.rstrip("\n"))
-    assert "  # found by the search around control: run 123\n  found:\n    seed:\n" in params_file.read_text()
+    assert (
+        "  # found by the search around control: run 123\n  found:\n    seed:\n"
+        in params_file.read_text()
+    )
     params = load_params(params_file)
     for profile in PROFILES:
         other = params.model_copy(update={"profile": profile})
-        assert other.recipe("found") == params.model_copy(update={"profile": "seed"}).recipe("control")
+        assert other.recipe("found") == params.model_copy(update={"profile": "seed"}).recipe(
+            "control"
+        )
     for name in ("found", "ladder", "No name", "cnn-9"):
         with pytest.raises(PipelineError, match="is taken, or is not a name"):
             add_recipe(params_file, name, seed, "again")

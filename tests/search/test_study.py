@@ -92,7 +92,9 @@ def test_pictures_name_a_setting_by_what_tells_it_from_the_others():
         trial = study.ask()
         values = {key: trial.suggest_float(key, 0.0, 1.0) for key in names}
         trial.report(0.5, 1)
-        study.tell(trial, sum(values.values()) if state is TrialState.COMPLETE else None, state=state)
+        study.tell(
+            trial, sum(values.values()) if state is TrialState.COMPLETE else None, state=state
+        )
     study.ask()  # has not ended
     shown = with_short_names(study).trials
     assert [trial.state for trial in shown] == list(states)
@@ -118,7 +120,9 @@ def test_two_stages_and_a_winner(data, tmp_path):
     first = ranked(studies["draws"])[0]
     assert first.value == pytest.approx(np.mean(first.user_attrs["accuracies"]))
     summary = summarize(settings(), studies)
-    assert summary["final_epochs"] == round(np.mean(ranked(studies["grid"])[0].user_attrs["best_epochs"]))
+    assert summary["final_epochs"] == round(
+        np.mean(ranked(studies["grid"])[0].user_attrs["best_epochs"])
+    )
     assert 1 <= summary["final_epochs"] <= 3
     again, unchanged = run(data, tmp_path, settings(), seen)
     assert len(seen) == 5  # nothing was left to run
@@ -151,8 +155,12 @@ def test_a_search_that_is_killed_goes_on(data, prepared, tmp_path):
     _, whole = run(data, tmp_path / "whole", KILLABLE)
     assert {trial.state.name for trial in whole["draws"].get_trials()} == {"COMPLETE", "PRUNED"}
     columns = ["trial", "state", "accuracy", "folds", "epochs", *KILLABLE.space]
-    pd.testing.assert_frame_equal(trial_table(KILLABLE, studies)[columns], trial_table(KILLABLE, whole)[columns])
-    rungs = [[trial.system_attrs for trial in found["draws"].get_trials()] for found in (studies, whole)]
+    pd.testing.assert_frame_equal(
+        trial_table(KILLABLE, studies)[columns], trial_table(KILLABLE, whole)[columns]
+    )
+    rungs = [
+        [trial.system_attrs for trial in found["draws"].get_trials()] for found in (studies, whole)
+    ]
     assert rungs[0] == rungs[1]
 
 
@@ -164,7 +172,9 @@ def test_a_changed_search_begins_anew_and_pruning_saves_epochs(data, tmp_path):
     assert "pruned" in set(table["state"])
     assert table[table["state"] == "pruned"]["epochs"].max() < 8
     assert table[table["state"] == "complete"]["epochs"].min() == 16
-    order = [(trial.state.name, max(trial.intermediate_values)) for trial in furthest(studies["draws"])]
+    order = [
+        (trial.state.name, max(trial.intermediate_values)) for trial in furthest(studies["draws"])
+    ]
     assert order == sorted(order, key=lambda entry: (entry[0] != "COMPLETE", -entry[1]))
     assert len(order) == 4
     other = settings(grid=None, draws=DRAWS | {"trials": 1, "folds": 1})
@@ -176,21 +186,32 @@ def test_a_changed_search_begins_anew_and_pruning_saves_epochs(data, tmp_path):
 def test_a_trial_that_diverges_is_a_result_and_a_search_of_nothing_else_an_error(data, tmp_path):
     space = {"optimizer.learning_rate": [1e30, 1e29]}
     draws = {"trials": 2, "folds": 1, "epochs": 1, "batch_size": 32}
-    with pytest.raises(PipelineError, match=r"no trial of the stage `draws` came to its end; the .* loss became"):
+    with pytest.raises(
+        PipelineError, match=r"no trial of the stage `draws` came to its end; the .* loss became"
+    ):
         run(data, tmp_path / "diverges", settings(space=space, draws=draws, grid=None))
     contradiction = {"optimizer.name": ["sgd", "adam"], "optimizer.momentum": [0.8, 0.9]}
-    _, studies = run(data, tmp_path / "contradicts", settings(space=contradiction, draws=draws | {"trials": 4}, grid=None))
+    _, studies = run(
+        data,
+        tmp_path / "contradicts",
+        settings(space=contradiction, draws=draws | {"trials": 4}, grid=None),
+    )
     table = trial_table(settings(space=contradiction), studies)
     assert set(table[table["state"] == "fail"]["optimizer.name"]) == {"adam"}
     assert set(table[table["state"] == "complete"]["optimizer.name"]) == {"sgd"}
-    assert table["error"].str.contains("`momentum` with `adam`").sum() == (table["state"] == "fail").sum()
+    assert (
+        table["error"].str.contains("`momentum` with `adam`").sum()
+        == (table["state"] == "fail").sum()
+    )
 
 
 def test_what_is_wrong_with_the_machine_is_no_result(data, tmp_path):
     """Another start goes on; otherwise a lack of weights or of a GPU would be what the search had found."""
     recipe = RECIPE.model_copy(update={"device": "gpu"})
     search = settings(draws=DRAWS | {"trials": 1, "folds": 1}, grid=None)
-    searching = SearchRun(recipe, search, data, origin="here", folder=tmp_path, report=lambda study, trial: None)
+    searching = SearchRun(
+        recipe, search, data, origin="here", folder=tmp_path, report=lambda study, trial: None
+    )
     for _ in range(2):
         with pytest.raises(PipelineError, match="asks for a GPU and the Keras backend sees none"):
             searching.run()
@@ -225,7 +246,9 @@ def sealed(prepared, tmp_path_factory):
     pq.write_table(table.slice(0, int(test.min())), home.table)
     pq.write_table(splits, home.splits)
     settings = (CHECKOUT / "params.yaml").read_text().replace("profile: quick", "profile: smoke")
-    home.params.write_text(settings.replace("train_per_class: 20\n", f"train_per_class: {TRAIN_PER_CLASS}\n"))
+    home.params.write_text(
+        settings.replace("train_per_class: 20\n", f"train_per_class: {TRAIN_PER_CLASS}\n")
+    )
     return home
 
 
@@ -233,7 +256,13 @@ def sealed(prepared, tmp_path_factory):
 def test_search_and_training_run_where_there_is_no_test_image(sealed):
     with pytest.raises(IndexError):
         load_images(sealed.table, sealed.splits, "test")
-    done = subprocess.run([sys.executable, "-c", SEALED, str(sealed.root)], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", SEALED, str(sealed.root)],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (sealed.model("custom_search") / "model.keras").is_file()
     folder = sealed.search("custom_search")
@@ -245,7 +274,14 @@ def test_search_and_training_run_where_there_is_no_test_image(sealed):
     page = (folder / "index.html").read_text()
     assert page.count('<img alt="') == page.count("<img") >= 4
     assert "Generated images" in page
-    assert len(optuna.load_study(study_name="draws", storage=f"sqlite:///{folder / 'study.sqlite'}").trials) == 2
+    assert (
+        len(
+            optuna.load_study(
+                study_name="draws", storage=f"sqlite:///{folder / 'study.sqlite'}"
+            ).trials
+        )
+        == 2
+    )
 
 
 def test_the_searches_of_the_repository_are_valid():

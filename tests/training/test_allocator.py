@@ -26,7 +26,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_a_thread_gets_again_the_memory_that_it_freed():
     faults = {}
     for memory in ("defaults", "kept"):
-        done = subprocess.run([sys.executable, "-c", PROGRAM, memory], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, memory],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         faults[memory] = int(done.stdout)
     once = BLOCK_MB * 1024 / PAGE_KB
     if platform.libc_ver()[0] == "glibc":  # any other is left alone, which must not fail either

@@ -27,8 +27,12 @@ def test_its_losses_are_scikit_learns():
     logits, labels = drawn(500)
     found = fit_temperature(3 * logits, labels)
     assert found.n == 500
-    assert found.loss_before == pytest.approx(log_loss(labels, softmax(3 * logits), labels=np.arange(20)))
-    assert found.loss_after == pytest.approx(log_loss(labels, softmax(3 * logits / found.temperature), labels=np.arange(20)))
+    assert found.loss_before == pytest.approx(
+        log_loss(labels, softmax(3 * logits), labels=np.arange(20))
+    )
+    assert found.loss_after == pytest.approx(
+        log_loss(labels, softmax(3 * logits / found.temperature), labels=np.arange(20))
+    )
     assert found.loss_after < found.loss_before
 
 

@@ -59,7 +59,13 @@ print(json.dumps([result.devices, trained, same, *means]))
 """
 
 PLAIN = {
-    "architecture": {"name": "cnn9", "filters": [4, 4, 4], "units": 8, "dropout": 0, "block_dropout": [0, 0, 0]},
+    "architecture": {
+        "name": "cnn9",
+        "filters": [4, 4, 4],
+        "units": 8,
+        "dropout": 0,
+        "block_dropout": [0, 0, 0],
+    },
     "image_size": 16,
     "weights": "none",
     "augmentation": {"horizontal_flip": 0.5},
@@ -94,7 +100,9 @@ def test_two_devices_train_what_one_trains(tmp_path, recipe):
 
 def test_a_divided_cpu_resumes_to_the_same_weights(tmp_path):
     """Each device's moving statistics are its own during an epoch; their mean, which is what one device has, is what is kept."""
-    devices, trained, same, of_two, of_one = output(OWN_STATISTICS, tmp_path, BATCH_NORM | {"epochs": 3, "cpu_devices": 2})
+    devices, trained, same, of_two, of_one = output(
+        OWN_STATISTICS, tmp_path, BATCH_NORM | {"epochs": 3, "cpu_devices": 2}
+    )
     assert devices == ["cpu:0", "cpu:1"]
     assert trained == [2, 3]
     assert same == [True] * 10
@@ -111,7 +119,10 @@ def test_a_cpu_that_has_computed_is_not_divided():
 
 
 def test_a_batch_that_cannot_be_shared_is_an_error():
-    with pytest.raises(PipelineError, match="a batch of 33 cannot be shared equally by 2 devices"), data_parallel(["gpu:0", "gpu:1"], 33):
+    with (
+        pytest.raises(PipelineError, match="a batch of 33 cannot be shared equally by 2 devices"),
+        data_parallel(["gpu:0", "gpu:1"], 33),
+    ):
         pass
 
 

@@ -22,7 +22,13 @@ from cifar_pipeline.training.progress import EpochRecord, best_of
 from tests.workspaces import CHECKOUT
 
 TINY = {
-    "architecture": {"name": "cnn9", "filters": [4, 4, 4], "units": 8, "dropout": 0.1, "block_dropout": [0, 0, 0.1]},
+    "architecture": {
+        "name": "cnn9",
+        "filters": [4, 4, 4],
+        "units": 8,
+        "dropout": 0.1,
+        "block_dropout": [0, 0, 0.1],
+    },
     "image_size": 16,
     "weights": "none",
     "augmentation": {"horizontal_flip": 0.5, "shift_x": 0.1},
@@ -33,7 +39,13 @@ TINY = {
 }
 # What an interruption could lose: moments, schedule, averages, mixing and dropout; the plateau's and the stopping rule's memory.
 SCHEDULED = {
-    "optimizer": {"name": "adamw", "learning_rate": 1e-2, "weight_decay": 0.01, "ema": 0.9, "part_rates": {"head": 2.0}},
+    "optimizer": {
+        "name": "adamw",
+        "learning_rate": 1e-2,
+        "weight_decay": 0.01,
+        "ema": 0.9,
+        "part_rates": {"head": 2.0},
+    },
     "schedule": {"name": "one_cycle"},
     "mixing": {"probability": 0.5, "mixup": 0.4},
     "image_size": 32,
@@ -50,11 +62,15 @@ PLATEAU = {
 
 @pytest.fixture(scope="module")
 def splits(prepared):
-    return [load_images(prepared.table, prepared.splits, split) for split in ("train", "validation")]
+    return [
+        load_images(prepared.table, prepared.splits, split) for split in ("train", "validation")
+    ]
 
 
 def fitted(splits, folder, report=lambda record, left: None, identity="a", **changes):
-    return train(Recipe.model_validate(TINY | changes), *splits, Checkpoints(folder, identity), report)
+    return train(
+        Recipe.model_validate(TINY | changes), *splits, Checkpoints(folder, identity), report
+    )
 
 
 def same_weights(first, second):
@@ -84,18 +100,30 @@ def test_a_resumed_training_ends_with_the_same_weights(splits, tmp_path, changes
     whole = fitted(splits, tmp_path / "whole", **changes)
     interrupted(splits, tmp_path / "cut", 4, **changes)
     trained = []
-    resumed = fitted(splits, tmp_path / "cut", lambda record, left: trained.append(record.epoch), **changes)
+    resumed = fitted(
+        splits, tmp_path / "cut", lambda record, left: trained.append(record.epoch), **changes
+    )
     assert trained[0] == 4  # the first three were not trained again
     assert same_weights(whole, resumed)
-    rows = [[record.row() | {"images_per_s": 0, "seconds": 0} for record in result.history] for result in (whole, resumed)]
+    rows = [
+        [record.row() | {"images_per_s": 0, "seconds": 0} for record in result.history]
+        for result in (whole, resumed)
+    ]
     assert rows[0] == rows[1]
-    assert [record.seconds for record in resumed.history] == sorted(record.seconds for record in resumed.history)
+    assert [record.seconds for record in resumed.history] == sorted(
+        record.seconds for record in resumed.history
+    )
 
 
 def test_the_time_left_counts_the_pixels_of_the_epochs_to_come(splits, tmp_path):
     left = {}
     changes = {"image_size": 32, "progressive": [{"size": 16, "epochs": 1}], "augmentation": {}}
-    fitted(splits, tmp_path, lambda record, seconds: left.setdefault(record.epoch, seconds / record.seconds), **changes)
+    fitted(
+        splits,
+        tmp_path,
+        lambda record, seconds: left.setdefault(record.epoch, seconds / record.seconds),
+        **changes,
+    )
     assert 3 < left[1] < 4
     assert left[2] == 0
 
@@ -116,14 +144,25 @@ images = [load_images(table, splits, split) for split in ("train", "validation")
 train(Recipe.model_validate(json.loads(sys.argv[4])), *images, Checkpoints(folder, "a"))
 """
     changes = SCHEDULED | {"epochs": 9}
-    arguments = [str(prepared.table), str(prepared.splits), str(tmp_path / "cut"), json.dumps(TINY | changes)]
+    arguments = [
+        str(prepared.table),
+        str(prepared.splits),
+        str(tmp_path / "cut"),
+        json.dumps(TINY | changes),
+    ]
     kills = 0
     for lines in (3, 4):
         with subprocess.Popen(
-            [sys.executable, "-c", program, *arguments], cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, env=os.environ
+            [sys.executable, "-c", program, *arguments],
+            cwd=CHECKOUT,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ,
         ) as process:
             assert process.stderr is not None
-            epochs = (line for line in process.stderr if line.startswith("epoch") and "done" in line)
+            epochs = (
+                line for line in process.stderr if line.startswith("epoch") and "done" in line
+            )
             for _ in range(lines):
                 assert next(epochs, None)
             process.send_signal(signal.SIGKILL)
@@ -138,9 +177,16 @@ def test_a_checkpoint_cut_short_is_passed_over(splits, tmp_path):
     changes = SCHEDULED | {"image_size": 16, "progressive": []}
     whole = fitted(splits, tmp_path / "whole", **changes)
     interrupted(splits, tmp_path / "cut", 5, **changes)
-    (tmp_path / "cut/epoch-0004/state.npz").write_bytes((tmp_path / "cut/epoch-0004/state.npz").read_bytes()[:-100])
+    (tmp_path / "cut/epoch-0004/state.npz").write_bytes(
+        (tmp_path / "cut/epoch-0004/state.npz").read_bytes()[:-100]
+    )
     trained = []
-    assert same_weights(whole, fitted(splits, tmp_path / "cut", lambda record, left: trained.append(record.epoch), **changes))
+    assert same_weights(
+        whole,
+        fitted(
+            splits, tmp_path / "cut", lambda record, left: trained.append(record.epoch), **changes
+        ),
+    )
     assert trained == [4, 5]
 
 
@@ -157,7 +203,9 @@ def test_the_checkpoints_of_another_recipe_are_not_in_the_way(splits, tmp_path):
     (tmp_path / ".part.1.best-0009.weights.h5").write_bytes(b"half-written when it was killed")
     interrupted(splits, tmp_path, 3, identity="b", epochs=3)
     trained = []
-    fitted(splits, tmp_path, lambda record, left: trained.append(record.epoch), identity="b", epochs=3)
+    fitted(
+        splits, tmp_path, lambda record, left: trained.append(record.epoch), identity="b", epochs=3
+    )
     assert trained == [3]
     assert {path.name.split("-")[0] for path in tmp_path.iterdir()} == {"best", "epoch"}
 
@@ -176,7 +224,13 @@ FROZEN = {
     "progressive": [{"size": 32, "epochs": 1, "freeze_batch_norm": False, "freeze_blocks": 0}],
     "freeze_batch_norm": True,
     "freeze_blocks": 5,
-    "optimizer": {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.05, "ema": 0.9, "part_rates": {"stem": 0.5, "head": 2.0}},
+    "optimizer": {
+        "name": "adamw",
+        "learning_rate": 1e-3,
+        "weight_decay": 0.05,
+        "ema": 0.9,
+        "part_rates": {"stem": 0.5, "head": 2.0},
+    },
     "schedule": {"name": "one_cycle"},
     "batch_size": 50,
     "epochs": 2,
@@ -185,15 +239,28 @@ FROZEN = {
 
 @pytest.mark.slow
 def test_frozen_parts_stay_and_a_resumed_training_with_batch_norm_is_the_same(prepared, tmp_path):
-    splits = [load_images(prepared.table, prepared.splits, split, per_class=1) for split in ("train", "validation")]
+    splits = [
+        load_images(prepared.table, prepared.splits, split, per_class=1)
+        for split in ("train", "validation")
+    ]
     whole = fitted(splits, tmp_path, **FROZEN)
     before, after = (np.load(tmp_path / f"epoch-000{epoch}/state.npz") for epoch in (1, 2))
     paths = [variable.path for variable in whole.model.variables]
     # Close, not equal: Keras swaps weights and averages by adding and subtracting them.
-    pairs = {path: (before[f"arr_{index}"], after[f"arr_{index}"]) for index, path in enumerate(paths)}
+    pairs = {
+        path: (before[f"arr_{index}"], after[f"arr_{index}"]) for index, path in enumerate(paths)
+    }
     same = {path: np.allclose(*pair, rtol=0, atol=1e-6) for path, pair in pairs.items()}
-    frozen = [path for path in paths if path.startswith(("stem", "block1", "block5")) or path.endswith("moving_mean")]
-    trained = [path for path in paths if path.startswith(("block6", "block7", "top", "logits")) and path.endswith("kernel")]
+    frozen = [
+        path
+        for path in paths
+        if path.startswith(("stem", "block1", "block5")) or path.endswith("moving_mean")
+    ]
+    trained = [
+        path
+        for path in paths
+        if path.startswith(("block6", "block7", "top", "logits")) and path.endswith("kernel")
+    ]
     assert len(frozen) > 50
     assert all(same[path] for path in frozen)
     assert len(trained) > 20
@@ -206,14 +273,18 @@ def test_a_finished_training_is_not_trained_again(splits, tmp_path):
     """Killed between the last epoch and the saving of the model."""
     first = fitted(splits, tmp_path)
     trained = []
-    assert same_weights(first, fitted(splits, tmp_path, lambda record, left: trained.append(record.epoch)))
+    assert same_weights(
+        first, fitted(splits, tmp_path, lambda record, left: trained.append(record.epoch))
+    )
     assert trained == []
 
 
 def test_each_phase_is_traced_once(splits, tmp_path, monkeypatch):
     traced = []
     step = keras.Model.train_step
-    monkeypatch.setattr(keras.Model, "train_step", lambda *arguments: traced.append(1) or step(*arguments))
+    monkeypatch.setattr(
+        keras.Model, "train_step", lambda *arguments: traced.append(1) or step(*arguments)
+    )
     fitted(splits, tmp_path, progressive=[{"size": 16, "epochs": 1}], image_size=32, epochs=2)
     assert len(traced) == 2
 
@@ -244,9 +315,13 @@ def test_the_best_epoch_is_one_of_the_final_size():
 
 def test_augmenting_after_resizing_trains_the_same_model(splits, tmp_path):
     """The papers' order: batches of the network's size in training, 32 pixels in validation and in what is saved."""
-    result = fitted(splits, tmp_path, augmentation={"order": "resized", "horizontal_flip": 0.5}, epochs=1)
+    result = fitted(
+        splits, tmp_path, augmentation={"order": "resized", "horizontal_flip": 0.5}, epochs=1
+    )
     assert result.model.input_shape == (None, 32, 32, 3)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(splits[1].label, result.model.predict(splits[1].pixels, verbose=0))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(
+        splits[1].label, result.model.predict(splits[1].pixels, verbose=0)
+    )
     assert float(loss) == pytest.approx(result.best.val_loss, rel=1e-4)
 
 
@@ -257,7 +332,9 @@ def test_without_validation_images_the_last_epoch_is_kept(splits, tmp_path):
         return train(recipe, splits[0].joined(splits[1]), None, Checkpoints(folder, "a"), report)
 
     whole = final_fit(tmp_path / "whole")
-    assert [(record.val_loss, record.val_accuracy) for record in whole.history] == [(None, None)] * 3
+    assert [(record.val_loss, record.val_accuracy) for record in whole.history] == [
+        (None, None)
+    ] * 3
     assert whole.best.epoch == 3
 
     def stop(record, left):
@@ -270,12 +347,20 @@ def test_without_validation_images_the_last_epoch_is_kept(splits, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(splits, tmp_path):
-    with pytest.raises(PipelineError, match=r"loss became (nan|inf) in epoch \d, step \d+, at learning rate 1e\+"):
+    with pytest.raises(
+        PipelineError, match=r"loss became (nan|inf) in epoch \d, step \d+, at learning rate 1e\+"
+    ):
         fitted(splits, tmp_path, optimizer={"name": "adam", "learning_rate": 1e25})
 
 
 def test_early_stopping_keeps_the_best_epoch(splits, tmp_path):
-    result = fitted(splits, tmp_path, optimizer={"name": "adam", "learning_rate": 0.05}, epochs=30, early_stopping=2)
+    result = fitted(
+        splits,
+        tmp_path,
+        optimizer={"name": "adam", "learning_rate": 0.05},
+        epochs=30,
+        early_stopping=2,
+    )
     assert len(result.history) < 30
     assert len(result.history) == result.best.epoch + 2
 
@@ -293,5 +378,9 @@ def test_training_and_search_cannot_reach_the_test_split():
     package = Path(cifar_pipeline.__file__).parent
     for folder in ("training", "inputs", "models", "search"):
         for path in (package / folder).glob("*.py"):
-            strings = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+            strings = {
+                node.value
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Constant)
+            }
             assert "test" not in strings, path

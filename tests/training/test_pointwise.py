@@ -27,7 +27,10 @@ def layer_of(settings: dict, images: np.ndarray) -> keras.layers.Conv2D:
     ("settings", "changed"),
     [
         ({"kernel_size": 1}, True),
-        ({"kernel_size": 1, "use_bias": True, "activation": "swish", "bias_initializer": "ones"}, True),
+        (
+            {"kernel_size": 1, "use_bias": True, "activation": "swish", "bias_initializer": "ones"},
+            True,
+        ),
         ({"kernel_size": 1, "strides": 2}, False),
         ({"kernel_size": 1, "groups": 2}, False),
         ({"kernel_size": (1, 3)}, False),
@@ -38,6 +41,8 @@ def test_products_are_convolutions(settings, changed):
     layer, own = layer_of(settings, images), layer_of(settings, images)
     multiply_pointwise(keras.Sequential([keras.layers.Input((None, None, 6)), layer]))
     assert ("convolution_op" in vars(layer)) == changed
-    for ours, theirs in zip(values_and_gradients(layer, images), values_and_gradients(own, images), strict=True):
+    for ours, theirs in zip(
+        values_and_gradients(layer, images), values_and_gradients(own, images), strict=True
+    ):
         assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
     assert layer.get_config() == own.get_config() | {"name": layer.name}

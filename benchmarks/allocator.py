@@ -13,9 +13,9 @@ from pathlib import Path
 from benchmarks.environment import describe, spread
 from benchmarks.ingredients import variant
 from benchmarks.trainings import parse_arguments, random_images, rounds
-from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.settings.reading import load_params
+from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training.allocator import keep_freed_memory
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train

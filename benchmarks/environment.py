@@ -2,7 +2,7 @@
 
 import platform
 
-from cifar_pipeline.artifacts import hardware, library_versions
+from cifar_pipeline.provenance import hardware, library_versions
 
 
 def describe() -> str:

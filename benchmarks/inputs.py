@@ -22,9 +22,9 @@ from benchmarks.environment import describe, spread
 from cifar_pipeline.inputs.augmentation import Augmenter
 from cifar_pipeline.inputs.batches import Images, training_batches
 from cifar_pipeline.models.registry import build_classifier, set_phase
-from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.recipes import Augmentation, Recipe
+from cifar_pipeline.settings.reading import load_params
+from cifar_pipeline.settings.recipe import Augmentation, Recipe
 from cifar_pipeline.training.optimizers import build_optimizer
 
 PAPER = Augmentation(horizontal_flip=0.5, vertical_flip=0.5, grid_distortion=0.2, elastic=0.2)

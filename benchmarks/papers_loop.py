@@ -19,9 +19,9 @@ from benchmarks.environment import describe, spread
 from benchmarks.inputs import Clock, PaperGenerator
 from cifar_pipeline.inputs.batches import Images, training_batches
 from cifar_pipeline.models.registry import build_classifier, set_phase
-from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.settings.reading import load_params
+from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training.optimizers import build_optimizer
 
 TRAIN_IMAGES = 40_000

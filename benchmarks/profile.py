@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from cifar_pipeline.evaluation.leaderboard import ENSEMBLES, calibration_error
-from cifar_pipeline.evaluation.pages import starting_point
-from cifar_pipeline.params import load_params
+from cifar_pipeline.drawing.pages import starting_point
 from cifar_pipeline.paths import Workspace
+from cifar_pipeline.reports.leaderboard import ENSEMBLES, calibration_error
+from cifar_pipeline.settings.reading import load_params
 
 ACCURACIES = ("top1", "top1_low", "top1_high", "top5", "coarse_top1", "no_duplicates_top1")
 

@@ -18,10 +18,10 @@ from optuna.trial import FrozenTrial, TrialState
 from benchmarks.environment import describe
 from cifar_pipeline.artifacts import dvc_md5
 from cifar_pipeline.inputs.batches import load_images
-from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.search.settings import Draws, Search
 from cifar_pipeline.search.study import DRAWS, EPOCHS, SECONDS, Data, SearchRun, halving, ranked
+from cifar_pipeline.settings.reading import load_params
+from cifar_pipeline.settings.search import Draws, Search
 
 RECIPE, ORDERS = "ladder4", 1000
 SPACE = {

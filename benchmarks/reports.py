@@ -24,8 +24,8 @@ from sklearn.metrics import (
 
 from benchmarks.environment import describe, spread
 from cifar_pipeline.evaluation.metrics import Predictions
-from cifar_pipeline.evaluation.report import Inputs, write_report
 from cifar_pipeline.paths import Workspace
+from cifar_pipeline.reports.report import Inputs, write_report
 
 
 def write_once(model: str) -> dict[str, float]:

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmarks.environment import describe, spread
-from cifar_pipeline.dataset.table import IMAGE_BYTES, pixels, read_table, write_table
+from cifar_pipeline.dataset.build import write_table
+from cifar_pipeline.dataset.table import IMAGE_BYTES, pixels, read_table
 
 WHOLE = """
 import resource, sys, time

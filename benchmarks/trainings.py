@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cifar_pipeline.inputs.batches import Images
-from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.settings.recipe import Recipe
 
 Key = TypeVar("Key", bound=tuple[Any, ...])
 

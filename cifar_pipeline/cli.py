@@ -13,16 +13,15 @@ import yaml
 from cifar_pipeline.artifacts import read_json
 from cifar_pipeline.dataset.archive import source_reachable
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.params import (
-    PROFILES,
-    Params,
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.settings.editing import (
     add_recipe,
-    load_params,
     select_models,
     select_profile,
     select_searches,
 )
-from cifar_pipeline.paths import Workspace
+from cifar_pipeline.settings.params import PROFILES, Params
+from cifar_pipeline.settings.reading import load_params
 
 SHOWN = (
     "top1",
@@ -186,7 +185,7 @@ def report(model: str, in_browser: bool) -> None:
 )
 def ledger(recording: bool) -> None:
     """Every published claim beside our recorded runs, as Markdown: what the README shows."""
-    from cifar_pipeline.evaluation import ledger as claims  # noqa: PLC0415  # pandas takes a second that no other command needs
+    from cifar_pipeline.reports import ledger as claims  # noqa: PLC0415  # pandas takes a second that no other command needs
 
     home = Workspace.current()
     try:

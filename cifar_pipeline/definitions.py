@@ -9,8 +9,9 @@ from cifar_pipeline.defs.model_assets import build_model_assets
 from cifar_pipeline.defs.resources import Pipeline
 from cifar_pipeline.defs.search_assets import build_search_assets
 from cifar_pipeline.defs.stages import build_stages
-from cifar_pipeline.params import Params, load_params
 from cifar_pipeline.paths import Workspace
+from cifar_pipeline.settings.params import Params
+from cifar_pipeline.settings.reading import load_params
 
 
 def build_defs(params: Params, pipeline: Pipeline | None = None) -> dg.Definitions:

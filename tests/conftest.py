@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from cifar_pipeline.dataset.build import build_table, write_table
 from cifar_pipeline.dataset.generated import legacy_pickle, members, write_archive
 from cifar_pipeline.dataset.splits import build_splits, write_splits
-from cifar_pipeline.dataset.table import build_table, write_table
-from cifar_pipeline.params import Params, SplitSettings, load_params, select_profile
 from cifar_pipeline.paths import Workspace
+from cifar_pipeline.settings.data import SplitSettings
+from cifar_pipeline.settings.editing import select_profile
+from cifar_pipeline.settings.params import Params
+from cifar_pipeline.settings.reading import load_params
 from cifar_pipeline.training.allocator import keep_freed_memory
 from tests.workspaces import CHECKOUT, undo_selection
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cifar_pipeline.params import select_models, select_profile, select_searches
+from cifar_pipeline.settings.editing import select_models, select_profile, select_searches
 
 CHECKOUT = Path(__file__).parents[1]
 DVC = os.environ.get("CIFAR_DVC") or str(CHECKOUT / ".venv-dvc" / "bin" / "dvc")

@@ -18,7 +18,7 @@ from urllib3.util import Retry
 from cifar_pipeline.artifacts import file_digest, free_bytes, replacing_file
 from cifar_pipeline.dataset.generated import generate_archive
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.params import Source
+from cifar_pipeline.settings.data import Source
 
 CHUNK = 1 << 16
 ATTEMPTS = 5

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from cifar_pipeline.artifacts import replacing_file
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.params import SplitSettings
+from cifar_pipeline.settings.data import SplitSettings
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

@@ -1,26 +1,15 @@
 """What must be true of the table and the splits. Each function returns checks; who calls it decides what they block."""
 
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 
+from cifar_pipeline.checks import Check
 from cifar_pipeline.dataset.splits import SPLITS, archive_of
 from cifar_pipeline.dataset.table import COARSE, FINE, pixels
-from cifar_pipeline.params import Source, SplitSettings
+from cifar_pipeline.settings.data import Source, SplitSettings
 
 TOLERANCE = 5e-4
 """Of channel means and deviations, which the settings give with five digits."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One finding: what was looked at, whether it holds, and the figures behind it."""
-
-    name: str
-    passed: bool
-    details: dict[str, Any] = field(default_factory=dict)
 
 
 def check_table(table: pa.Table, source: Source) -> list[Check]:

@@ -6,7 +6,7 @@ import dagster as dg
 
 from cifar_pipeline.defs.resources import Pipeline, check_specs, code_version, finished, inline
 from cifar_pipeline.defs.stages import Stage
-from cifar_pipeline.params import Params
+from cifar_pipeline.settings.params import Params
 
 OWNERS = ["team:data"]
 ARCHIVE_CHECKS = {"readable": "The file is gzip; its checksum was verified when it was fetched."}
@@ -45,8 +45,8 @@ def build_data_assets(
     )
     def archive(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
         from cifar_pipeline.artifacts import file_digest
+        from cifar_pipeline.checks import Check
         from cifar_pipeline.dataset.archive import GZIP_MAGIC, obtain_archive
-        from cifar_pipeline.dataset.validation import Check
 
         with pipeline.step(context) as (home, active):
             written = obtain_archive(active.source(), home.archive)
@@ -74,7 +74,8 @@ def build_data_assets(
         description="One row an image: id, upstream split, file name, fine and coarse label with names, 3,072 bytes of pixels.",
     )
     def table(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
-        from cifar_pipeline.dataset.table import build_table, read_table, write_table
+        from cifar_pipeline.dataset.build import build_table, write_table
+        from cifar_pipeline.dataset.table import read_table
         from cifar_pipeline.dataset.validation import check_table
 
         with pipeline.step(context) as (home, active):

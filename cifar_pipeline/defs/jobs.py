@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from cifar_pipeline.defs.stages import Stage
-from cifar_pipeline.params import Params
+from cifar_pipeline.settings.params import Params
 
 WHOLE_GRAPH = "pipeline"
 ALL_MODELS = "all_models"

@@ -9,7 +9,7 @@ import dagster as dg
 from cifar_pipeline.defs.executors import POOL
 from cifar_pipeline.defs.resources import Pipeline, asset_settings, check_specs, finished, inline
 from cifar_pipeline.defs.stages import Stage
-from cifar_pipeline.params import Params
+from cifar_pipeline.settings.params import Params
 
 MODEL_CHECKS = {
     "finite_weights": "No weight of the saved model is NaN or infinite.",
@@ -99,7 +99,7 @@ def _report(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
         description=f"How `{name}` does on the test split: figures with intervals, calibration, confusions, a page and a model card.",
     )
     def report(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
-        from cifar_pipeline.evaluation.report import PLOTS, Inputs, check_report, write_report
+        from cifar_pipeline.reports.report import PLOTS, Inputs, check_report, write_report
 
         with pipeline.step(context) as (home, active):
             folder = home.report(name)
@@ -126,12 +126,7 @@ def _leaderboard(stage: Stage, params: Params) -> dg.AssetsDefinition:
     def leaderboard(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
         import pandas as pd
 
-        from cifar_pipeline.evaluation.leaderboard import (
-            ENSEMBLES,
-            PICTURES,
-            Entry,
-            write_leaderboard,
-        )
+        from cifar_pipeline.reports.leaderboard import ENSEMBLES, PICTURES, Entry, write_leaderboard
 
         with pipeline.step(context) as (home, active):
             entries = {
@@ -167,7 +162,7 @@ def _ledger(stage: Stage, params: Params) -> dg.AssetsDefinition:
         description="Every published claim beside the runs recorded in the repository and those in data/, with a verdict by a rule.",
     )
     def ledger(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
-        from cifar_pipeline.evaluation import ledger as claims
+        from cifar_pipeline.reports import ledger as claims
 
         with pipeline.step(context) as (home, active):
             found = [claims.run_of(name, home.report(name)) for name in active.models]
@@ -189,8 +184,8 @@ def _picture_of_history(model: Path) -> dg.MarkdownMetadataValue:
 
     import pandas as pd
 
-    from cifar_pipeline.evaluation.plots import plot_curves, save
-    from cifar_pipeline.training.saved import HISTORY
+    from cifar_pipeline.drawing.plots import plot_curves, save
+    from cifar_pipeline.models.saved import HISTORY
 
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "curves.png")

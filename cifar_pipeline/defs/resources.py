@@ -12,13 +12,15 @@ import dagster as dg
 from pydantic import Field
 
 from cifar_pipeline.artifacts import dvc_md5
-from cifar_pipeline.dataset.validation import Check
+from cifar_pipeline.checks import Check
 from cifar_pipeline.defs.runs import WORKER_TAG, worker_process
 from cifar_pipeline.defs.stages import Stage
 from cifar_pipeline.defs.versioning import commit_stage, under_dvc
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.params import Params, load_params, select_profile
 from cifar_pipeline.paths import Workspace
+from cifar_pipeline.settings.editing import select_profile
+from cifar_pipeline.settings.params import Params
+from cifar_pipeline.settings.reading import load_params
 
 
 class Pipeline(dg.ConfigurableResource):

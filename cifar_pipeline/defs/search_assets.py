@@ -10,7 +10,7 @@ import dagster as dg
 from cifar_pipeline.defs.executors import POOL
 from cifar_pipeline.defs.resources import Pipeline, asset_settings, finished, inline
 from cifar_pipeline.defs.stages import Stage
-from cifar_pipeline.params import Params
+from cifar_pipeline.settings.params import Params
 
 
 def build_search_assets(

@@ -5,12 +5,13 @@ No dagster and no I/O here: a stage is data.
 
 from dataclasses import dataclass
 
-from cifar_pipeline.params import Params
 from cifar_pipeline.paths import Workspace
+from cifar_pipeline.settings.params import Params
 
-EVALUATION = ("cifar_pipeline/evaluation",)
+EVALUATION = tuple(f"cifar_pipeline/{part}" for part in ("drawing", "evaluation", "reports"))
 SUBSETS = tuple(
-    f"cifar_pipeline/evaluation/{name}.py" for name in ("duplicates", "plots", "subsets")
+    f"cifar_pipeline/{name}.py"
+    for name in ("drawing/plots", "evaluation/duplicates", "evaluation/subsets")
 )
 PREDICTIONS = ("cifar_pipeline/evaluation/predictions.py", "cifar_pipeline/inputs")
 REPORT_PARTS = (
@@ -83,7 +84,7 @@ def build_stages(params: Params) -> dict[tuple[str, ...], Stage]:
     floors = (f"floors.{profile}",)
     training = tuple(
         f"cifar_pipeline/{part}"
-        for part in ("dataset/splits.py", "inputs", "models", "recipes.py", "training")
+        for part in ("dataset/splits.py", "inputs", "models", "settings", "training")
     )
     for name in params.search:
         settings = tuple(

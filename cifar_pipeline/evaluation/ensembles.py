@@ -13,7 +13,7 @@ from cifar_pipeline.evaluation.metrics import (
     accuracy_with_interval,
     negative_log_likelihoods,
 )
-from cifar_pipeline.params import Ensemble
+from cifar_pipeline.settings.evaluation import Ensemble
 
 COLUMNS = (
     *(

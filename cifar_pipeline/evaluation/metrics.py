@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from cifar_pipeline.dataset.table import CLASSES, COARSE, FINE, read_table
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.recipes import Target
+from cifar_pipeline.settings.recipe import Target
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from cifar_pipeline.artifacts import replacing_file
 from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import COARSE, read_table
 from cifar_pipeline.inputs.batches import load_images
-from cifar_pipeline.recipes import Target
-from cifar_pipeline.training.saved import load_model, weights_digest
+from cifar_pipeline.models.saved import load_model, weights_digest
+from cifar_pipeline.settings.recipe import Target
 
 BATCH = 250
 

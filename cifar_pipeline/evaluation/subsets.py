@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 from cifar_pipeline.artifacts import file_digest, replacing_folder, write_json
 from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import read_table
+from cifar_pipeline.drawing import plots
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.evaluation import plots
 from cifar_pipeline.evaluation.duplicates import (
     SIMILAR,
     contact_sheet,
     find_duplicates,
     unique_test_rows,
 )
-from cifar_pipeline.params import PublishedList
+from cifar_pipeline.settings.data import PublishedList
 
 UPSTREAM_SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
 """Of the archive whose row order published index lists refer to."""

@@ -10,7 +10,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from cifar_pipeline.recipes import Augmentation
+from cifar_pipeline.settings.recipe import Augmentation
 
 # One thread an image: OpenCV's own pool costs more than it gives at 32 pixels, and fights with the network for cores.
 cv2.setNumThreads(1)

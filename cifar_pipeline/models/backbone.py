@@ -7,7 +7,7 @@ from keras import layers
 
 from cifar_pipeline.models.cnn import dense_layers
 from cifar_pipeline.models.pretrained import load_application
-from cifar_pipeline.recipes import Backbone
+from cifar_pipeline.settings.architectures import Backbone
 
 APPLICATIONS = {"mobilenet": keras.applications.MobileNet, "resnet50": keras.applications.ResNet50}
 IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)

@@ -5,7 +5,7 @@ from typing import Any
 
 from keras import layers
 
-from cifar_pipeline.recipes import Cnn
+from cifar_pipeline.settings.architectures import Cnn
 
 
 def cnn_features(x: Any, architecture: Cnn) -> Any:

@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import layers
 
-from cifar_pipeline.recipes import Cnn9
+from cifar_pipeline.settings.architectures import Cnn9
 
 
 def cnn9_features(

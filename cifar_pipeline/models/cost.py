@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import keras
 
 from cifar_pipeline.models.registry import trains
-from cifar_pipeline.recipes import Phase, Recipe
+from cifar_pipeline.settings.recipe import Phase, Recipe
 
 
 def epoch_costs(model: keras.Model, recipe: Recipe) -> list[float]:

@@ -17,7 +17,8 @@ from cifar_pipeline.models.backbone import backbone_features
 from cifar_pipeline.models.cnn import cnn_features
 from cifar_pipeline.models.cnn9 import cnn9_features
 from cifar_pipeline.models.efficientnet import efficientnet_features
-from cifar_pipeline.recipes import Backbone, Cnn, Cnn9, Part, Phase, Recipe
+from cifar_pipeline.settings.architectures import Backbone, Cnn, Cnn9
+from cifar_pipeline.settings.recipe import Part, Phase, Recipe
 
 INPUT_SIZE = 32
 RESIZE = "resize"

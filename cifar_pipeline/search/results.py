@@ -15,10 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as drawing
 
 from cifar_pipeline.artifacts import replacing_folder, write_json
-from cifar_pipeline.evaluation.pages import encoded, render, table_html
-from cifar_pipeline.evaluation.plots import save
-from cifar_pipeline.recipes import Recipe
-from cifar_pipeline.search.settings import Search
+from cifar_pipeline.drawing.pages import encoded, render, table_html
+from cifar_pipeline.drawing.plots import save
 from cifar_pipeline.search.space import decoded
 from cifar_pipeline.search.study import (
     ACCURACIES,
@@ -31,6 +29,8 @@ from cifar_pipeline.search.study import (
     furthest,
     ranked,
 )
+from cifar_pipeline.settings.recipe import Recipe
+from cifar_pipeline.settings.search import Search
 
 TRIALS, WINNER, PROVENANCE, STORAGE, PAGE, PLOTS = (
     "trials.csv",

@@ -11,13 +11,13 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from cifar_pipeline.artifacts import code_revision, dvc_md5, hardware, library_versions
+from cifar_pipeline.artifacts import dvc_md5
 from cifar_pipeline.dataset.splits import Split, split_rows
 from cifar_pipeline.dataset.table import FINE, read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
-from cifar_pipeline.params import Params
 from cifar_pipeline.paths import Workspace
+from cifar_pipeline.provenance import code_revision, hardware, library_versions
 from cifar_pipeline.search.results import (
     STORAGE,
     described,
@@ -27,6 +27,7 @@ from cifar_pipeline.search.results import (
     write_search,
 )
 from cifar_pipeline.search.study import Data, SearchRun, ranked
+from cifar_pipeline.settings.params import Params
 from cifar_pipeline.training.allocator import keep_freed_memory
 from cifar_pipeline.training.run import weights_of
 

@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 from optuna.trial import Trial
 
-from cifar_pipeline.search.settings import Choices, Range, Search
+from cifar_pipeline.settings.search import Choices, Range, Search
 
 
 def suggest(trial: Trial, space: Mapping[str, Range | Choices]) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from sklearn.model_selection import StratifiedKFold
 
 from cifar_pipeline.errors import DivergedError, PipelineError
 from cifar_pipeline.inputs.batches import Images
-from cifar_pipeline.recipes import Recipe
-from cifar_pipeline.search.settings import Draws, Grid, Search, recipe_of_trial
 from cifar_pipeline.search.space import decoded, plan_draws, plan_grid, suggest
+from cifar_pipeline.settings.recipe import Recipe
+from cifar_pipeline.settings.search import Draws, Grid, Search, recipe_of_trial
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
 from cifar_pipeline.training.progress import EpochRecord

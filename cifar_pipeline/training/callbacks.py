@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from cifar_pipeline.models.registry import set_phase
-from cifar_pipeline.recipes import Phase, Recipe
+from cifar_pipeline.settings.recipe import Phase, Recipe
 from cifar_pipeline.training.checkpoints import Checkpoint, Checkpoints
 from cifar_pipeline.training.progress import Progress, best_of
 

@@ -8,7 +8,7 @@ import keras
 from cifar_pipeline.inputs.batches import Images, steps_per_epoch, training_batches
 from cifar_pipeline.models.cost import epoch_costs
 from cifar_pipeline.models.registry import build_classifier, count_parameters, set_phase
-from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training.callbacks import AveragedStatistics, Keeper, Phases, state_variables
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.device import (

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from cifar_pipeline.models.registry import part_of
-from cifar_pipeline.recipes import Optimizer, Part, Schedule
+from cifar_pipeline.settings.recipe import Optimizer, Part, Schedule
 
 KINDS: dict[str, type[keras.optimizers.Optimizer]] = {
     "adam": keras.optimizers.Adam,

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from cifar_pipeline.errors import DivergedError
-from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.settings.recipe import Recipe
 
 LINE_EVERY_S = 10.0
 

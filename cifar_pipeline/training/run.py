@@ -8,19 +8,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cifar_pipeline.artifacts import code_revision, dvc_md5, file_digest, hardware, library_versions
+from cifar_pipeline.artifacts import dvc_md5, file_digest
+from cifar_pipeline.checks import Check
 from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import read_table
-from cifar_pipeline.dataset.validation import Check
 from cifar_pipeline.inputs.batches import Images, load_images
-from cifar_pipeline.params import Params
+from cifar_pipeline.models.saved import weights_digest
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.provenance import code_revision, hardware, library_versions
+from cifar_pipeline.settings.params import Params
+from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training.allocator import keep_freed_memory
 from cifar_pipeline.training.calibration import UNCALIBRATED, fit_temperature
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import VALIDATION_BATCH, train
-from cifar_pipeline.training.saved import check_saved, save_training, weights_digest
+from cifar_pipeline.training.saving import check_saved, save_training
 
 CHECKED_IMAGES = 256
 

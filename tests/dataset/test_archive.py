@@ -9,7 +9,7 @@ import pytest
 from cifar_pipeline.dataset import archive as archive_module
 from cifar_pipeline.dataset.archive import CHUNK, obtain_archive, source_reachable
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.params import Source
+from cifar_pipeline.settings.data import Source
 
 
 class Server(http.server.BaseHTTPRequestHandler):

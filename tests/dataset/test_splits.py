@@ -2,11 +2,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cifar_pipeline.dataset.build import build_table
 from cifar_pipeline.dataset.splits import build_splits, split_rows, stratified_subset
-from cifar_pipeline.dataset.table import build_table, read_table
+from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.dataset.validation import check_splits, check_table
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.params import Source, SplitSettings
+from cifar_pipeline.settings.data import Source, SplitSettings
 
 SETTINGS = SplitSettings(validation_fraction=0.2, seed=123)
 SOURCE = Source(kind="generated", train_per_class=10, test_per_class=2)

@@ -7,16 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cifar_pipeline.dataset import table as table_module
+from cifar_pipeline.dataset import build as build_module
+from cifar_pipeline.dataset.build import build_table, write_table
 from cifar_pipeline.dataset.generated import legacy_pickle, write_archive
-from cifar_pipeline.dataset.table import build_table, pixels, read_table, write_table
+from cifar_pipeline.dataset.table import pixels, read_table
 from cifar_pipeline.errors import PipelineError
 
 
 def test_a_row_an_image_with_upstreams_content(prepared, content):
     table = read_table(prepared.table)
     assert table.num_rows == 1200
-    assert table.column_names == list(table_module.SCHEMA.names)
+    assert table.column_names == list(build_module.SCHEMA.names)
     train = content["train"]
     assert np.array_equal(
         pixels(table)[:1000], train[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -76,12 +77,12 @@ def test_a_flipped_bit_never_reaches_the_table(make_archive):
 
 
 def test_an_archive_that_unpacks_to_too_much(make_archive, monkeypatch):
-    monkeypatch.setattr(table_module, "ARCHIVE_LIMIT", 1 << 20)
+    monkeypatch.setattr(build_module, "ARCHIVE_LIMIT", 1 << 20)
     refused(make_archive(), "unpacks to more than 1,048,576 bytes")
 
 
 def test_a_member_that_is_too_large(make_archive, monkeypatch):
-    monkeypatch.setattr(table_module, "MEMBER_LIMIT", 1 << 16)
+    monkeypatch.setattr(build_module, "MEMBER_LIMIT", 1 << 16)
     refused(make_archive(), "has 3,1.* bytes, at most 65,536")
 
 

@@ -12,14 +12,10 @@ import pytest
 from cifar_pipeline.definitions import build_defs
 from cifar_pipeline.defs.executors import POOL
 from cifar_pipeline.defs.stages import REPORT_PARTS, build_stages
-from cifar_pipeline.evaluation.report import PARTS
-from cifar_pipeline.params import (
-    PROFILES,
-    load_params,
-    select_models,
-    select_profile,
-    select_searches,
-)
+from cifar_pipeline.reports.report import PARTS
+from cifar_pipeline.settings.editing import select_models, select_profile, select_searches
+from cifar_pipeline.settings.params import PROFILES
+from cifar_pipeline.settings.reading import load_params
 from tests.workspaces import CHECKOUT, DVC
 
 READ_STAGES = """

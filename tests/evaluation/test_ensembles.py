@@ -4,7 +4,7 @@ import pytest
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.ensembles import compare_with_members
 from cifar_pipeline.evaluation.metrics import Predictions
-from cifar_pipeline.params import Ensemble
+from cifar_pipeline.settings.evaluation import Ensemble
 
 TRUE = np.array([0, 1, 2, 3])
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from cifar_pipeline.dataset.table import pixels, read_table, write_table
+from cifar_pipeline.dataset.build import write_table
+from cifar_pipeline.dataset.table import pixels, read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.duplicates import (
     SIMILAR,
@@ -21,7 +22,7 @@ from cifar_pipeline.evaluation.subsets import (
     read_subsets,
     write_subsets,
 )
-from cifar_pipeline.params import PublishedList, SubsetSettings
+from cifar_pipeline.settings.data import PublishedList, SubsetSettings
 
 TRAIN, TEST = 40, 8
 

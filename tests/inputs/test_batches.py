@@ -6,13 +6,17 @@ import numpy as np
 import psutil
 import pytest
 
+from cifar_pipeline.dataset.build import build_table, write_table
 from cifar_pipeline.dataset.splits import build_splits, write_splits
-from cifar_pipeline.dataset.table import build_table, read_table, write_table
+from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.augmentation import Augmenter
 from cifar_pipeline.inputs.batches import load_images, steps_per_epoch, training_batches
-from cifar_pipeline.params import PROFILES, SplitSettings, load_params, select_profile
-from cifar_pipeline.recipes import Augmentation, Recipe
+from cifar_pipeline.settings.data import SplitSettings
+from cifar_pipeline.settings.editing import select_profile
+from cifar_pipeline.settings.params import PROFILES
+from cifar_pipeline.settings.reading import load_params
+from cifar_pipeline.settings.recipe import Augmentation, Recipe
 from tests.workspaces import CHECKOUT
 
 FLIP = Augmentation(horizontal_flip=0.5, shift_x=0.125, shift_y=0.125)

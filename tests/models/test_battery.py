@@ -10,12 +10,15 @@ from cifar_pipeline.models.backbone import _scaled
 from cifar_pipeline.models.cost import epoch_costs
 from cifar_pipeline.models.efficientnet import _backbone
 from cifar_pipeline.models.registry import build_classifier, count_parameters, part_of, set_phase
-from cifar_pipeline.params import load_params, select_profile
-from cifar_pipeline.recipes import Backbone, Phase, Recipe
+from cifar_pipeline.models.saved import load_model, weights_digest
+from cifar_pipeline.settings.architectures import Backbone
+from cifar_pipeline.settings.editing import select_profile
+from cifar_pipeline.settings.reading import load_params
+from cifar_pipeline.settings.recipe import Phase, Recipe
 from cifar_pipeline.training.calibration import fit_temperature
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
-from cifar_pipeline.training.saved import check_saved, load_model, save_training, weights_digest
+from cifar_pipeline.training.saving import check_saved, save_training
 
 MEAN = (0.5, 0.5, 0.4)
 NAMES = (

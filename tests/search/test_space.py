@@ -2,9 +2,11 @@ import pytest
 import yaml
 
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.params import PROFILES, add_recipe, load_params, select_models, select_searches
-from cifar_pipeline.search.settings import Search
 from cifar_pipeline.search.space import decoded, plan_draws, plan_grid
+from cifar_pipeline.settings.editing import add_recipe, select_models, select_searches
+from cifar_pipeline.settings.params import PROFILES
+from cifar_pipeline.settings.reading import load_params
+from cifar_pipeline.settings.search import Search
 
 SEARCH = {
     "space": {

@@ -15,12 +15,12 @@ from cifar_pipeline.dataset.splits import split_rows
 from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
-from cifar_pipeline.params import load_params
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.recipes import Recipe
 from cifar_pipeline.search.results import summarize, trial_table, with_short_names
-from cifar_pipeline.search.settings import Search
 from cifar_pipeline.search.study import Data, SearchRun, furthest, ranked
+from cifar_pipeline.settings.reading import load_params
+from cifar_pipeline.settings.recipe import Recipe
+from cifar_pipeline.settings.search import Search
 from tests.conftest import TRAIN_PER_CLASS
 from tests.search.test_space import SEARCH
 from tests.workspaces import CHECKOUT
@@ -220,7 +220,8 @@ def test_what_is_wrong_with_the_machine_is_no_result(data, tmp_path):
 SEALED = """
 import sys
 from pathlib import Path
-from cifar_pipeline.params import load_params, select_profile
+from cifar_pipeline.settings.editing import select_profile
+from cifar_pipeline.settings.reading import load_params
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.search.run import search_and_save
 from cifar_pipeline.training.run import train_and_save

@@ -18,7 +18,7 @@ import json, sys
 from pathlib import Path
 import keras, numpy as np
 from cifar_pipeline.inputs.batches import Images
-from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.device import divide_cpu
 from cifar_pipeline.training.fit import train

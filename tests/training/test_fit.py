@@ -14,7 +14,7 @@ import pytest
 import cifar_pipeline
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
-from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.device import gpu_names, require_devices
 from cifar_pipeline.training.fit import train
@@ -135,7 +135,7 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(prepared, sp
 import json, sys
 from pathlib import Path
 from cifar_pipeline.inputs.batches import load_images
-from cifar_pipeline.recipes import Recipe
+from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
 from cifar_pipeline.training.progress import EpochRecord, best_of

@@ -11,10 +11,11 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from cifar_pipeline.artifacts import read_json, replacing_folder, write_json
+from cifar_pipeline.checks import Check
 from cifar_pipeline.dataset.table import FINE, pixels, read_table
-from cifar_pipeline.dataset.validation import Check
+from cifar_pipeline.drawing import plots
+from cifar_pipeline.drawing.pages import encoded, render, starting_point, table_html
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.evaluation import plots
 from cifar_pipeline.evaluation.calibration import (
     Confidence,
     area_under_risk_coverage,
@@ -34,9 +35,8 @@ from cifar_pipeline.evaluation.metrics import (
     negative_log_likelihoods,
     per_class,
 )
-from cifar_pipeline.evaluation.pages import encoded, render, starting_point, table_html
 from cifar_pipeline.evaluation.subsets import NO_DUPLICATES, SUMMARY, SUMMARY_KEYS, read_subsets
-from cifar_pipeline.recipes import Target
+from cifar_pipeline.settings.recipe import Target
 
 EXAMPLES, MISTAKES, WORST, CONFUSED = 24, 12, 5, 20
 PAGE, CARD, METRICS, PROVENANCE, HISTORY, CONFUSIONS, TABLES, PLOTS = (

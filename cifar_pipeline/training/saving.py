@@ -1,9 +1,7 @@
-"""A trained model on disk: one folder, whole or absent, with everything needed to say where it came from."""
+"""Writing a trained model: one folder, whole or absent, with everything needed to say where it came from."""
 
 import csv
-import hashlib
 import json
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,17 +10,10 @@ import keras
 import numpy as np
 
 from cifar_pipeline.artifacts import replacing_folder
-from cifar_pipeline.dataset.validation import Check
-from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.checks import Check
+from cifar_pipeline.models.saved import CALIBRATION, HISTORY, MODEL, PROVENANCE, load_model
 from cifar_pipeline.training.calibration import Calibration
 from cifar_pipeline.training.fit import Training
-
-MODEL, HISTORY, CALIBRATION, PROVENANCE = (
-    "model.keras",
-    "history.csv",
-    "calibration.json",
-    "provenance.json",
-)
 
 
 def save_training(
@@ -38,32 +29,6 @@ def save_training(
             writer.writerows(rows)
         for name, content in ((CALIBRATION, asdict(calibration)), (PROVENANCE, provenance)):
             (new / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-
-
-def load_model(folder: Path) -> keras.Model:
-    """The saved model: uint8 (N, 32, 32, 3) to logits (N, classes).
-
-    Raises: PipelineError when it is missing or damaged.
-    """
-    path = folder / MODEL
-    if not path.is_file():
-        raise PipelineError(
-            f"there is no trained model at {path}; materialize it first (`make run`, or `dvc pull`)"
-        )
-    try:
-        return keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, zipfile.BadZipFile, KeyError) as error:
-        raise PipelineError(
-            f"{path} is damaged or not a Keras model ({error}); materialize it again"
-        ) from None
-
-
-def weights_digest(model: keras.Model) -> str:
-    """Checksum of the values of all weights: the same for a model and its file, whenever that was written."""
-    digest = hashlib.sha256()
-    for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()
 
 
 def check_saved(training: Training, folder: Path, images: np.ndarray) -> list[Check]:

@@ -2,7 +2,9 @@ import pytest
 import yaml
 
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.params import PROFILES, load_params, select_models, select_profile
+from cifar_pipeline.settings.editing import select_models, select_profile
+from cifar_pipeline.settings.params import PROFILES
+from cifar_pipeline.settings.reading import load_params
 
 
 @pytest.mark.parametrize("profile", PROFILES)

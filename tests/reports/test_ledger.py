@@ -5,7 +5,8 @@ from click.testing import CliRunner
 
 from cifar_pipeline.cli import main
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.evaluation.ledger import (
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.reports.ledger import (
     INTERVALS,
     Claim,
     Run,
@@ -19,9 +20,8 @@ from cifar_pipeline.evaluation.ledger import (
     run_of,
     write_ledger,
 )
-from cifar_pipeline.params import load_params
-from cifar_pipeline.paths import Workspace
-from tests.evaluation.test_report import PROVENANCE
+from cifar_pipeline.settings.reading import load_params
+from tests.reports.test_report import PROVENANCE
 from tests.workspaces import CHECKOUT
 
 CLAIM = Claim(

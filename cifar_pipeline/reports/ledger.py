@@ -12,9 +12,9 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from cifar_pipeline.artifacts import read_json, replacing_folder, write_json
+from cifar_pipeline.drawing.pages import render, starting_point, table_html
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.evaluation.pages import render, starting_point, table_html
-from cifar_pipeline.recipes import Settings
+from cifar_pipeline.settings.base import Settings
 
 TEST_IMAGES = 10_000
 SHOWN = {

@@ -10,16 +10,17 @@ import pytest
 import yaml
 from matplotlib.image import imread
 
+from cifar_pipeline.dataset.build import build_table, write_table
 from cifar_pipeline.dataset.splits import archive_of
-from cifar_pipeline.dataset.table import build_table, read_table, write_table
+from cifar_pipeline.dataset.table import read_table
+from cifar_pipeline.drawing.plots import plot_curves
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.evaluation.leaderboard import Entry, write_leaderboard
 from cifar_pipeline.evaluation.metrics import Classes, Predictions, wilson
-from cifar_pipeline.evaluation.plots import plot_curves
 from cifar_pipeline.evaluation.predictions import write_predictions
-from cifar_pipeline.evaluation.report import PICTURES, Inputs, check_report, evaluate, write_report
 from cifar_pipeline.evaluation.subsets import read_subsets, write_subsets
-from cifar_pipeline.params import Ensemble
+from cifar_pipeline.reports.leaderboard import Entry, write_leaderboard
+from cifar_pipeline.reports.report import PICTURES, Inputs, check_report, evaluate, write_report
+from cifar_pipeline.settings.evaluation import Ensemble
 
 PROVENANCE = {
     "profile": "smoke",

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from cifar_pipeline.recipes import Count, Recipe, Settings
+from cifar_pipeline.settings.base import Count, Settings
+from cifar_pipeline.settings.recipe import Recipe
 
 
 class Range(Settings):

@@ -11,21 +11,15 @@ import pandas as pd
 
 from cifar_pipeline.artifacts import read_json, replacing_folder
 from cifar_pipeline.dataset.table import FINE
+from cifar_pipeline.drawing import plots
+from cifar_pipeline.drawing.pages import encoded, render, starting_point, table_html
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.evaluation import plots
 from cifar_pipeline.evaluation.comparison import compare_all
 from cifar_pipeline.evaluation.ensembles import compare_with_members
 from cifar_pipeline.evaluation.metrics import Predictions, wilson
-from cifar_pipeline.evaluation.pages import encoded, render, starting_point, table_html
-from cifar_pipeline.evaluation.report import (
-    HISTORY,
-    METRICS,
-    PROVENANCE,
-    PROVENANCE_KEYS,
-    check_floor,
-)
 from cifar_pipeline.evaluation.subsets import NO_DUPLICATES
-from cifar_pipeline.params import Ensemble
+from cifar_pipeline.reports.report import HISTORY, METRICS, PROVENANCE, PROVENANCE_KEYS, check_floor
+from cifar_pipeline.settings.evaluation import Ensemble
 
 ENSEMBLES = "ensembles.csv"
 PICTURES = {

@@ -1,0 +1,26 @@
+"""Settings of the evaluation: ensembles of trained models."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from cifar_pipeline.settings.base import Settings
+
+
+class Ensemble(Settings):
+    """Predictions put together: the mean of the probabilities of several models, or of images and their mirror images."""
+
+    members: Annotated[tuple[str, ...], Field(min_length=1)] = Field(description="recipes")
+    mirrored: bool = Field(False, description="each member sees each image and its mirror image")
+
+    @model_validator(mode="after")
+    def _puts_something_together(self) -> Self:
+        if len(set(self.members)) < len(self.members):
+            raise ValueError(
+                f"`members: {list(self.members)}` has one of them twice; name each once"
+            )
+        if len(self.members) == 1 and not self.mirrored:
+            raise ValueError(
+                f"only '{self.members[0]}', which stands on the leaderboard already; add a member, or `mirrored: true`"
+            )
+        return self

@@ -49,10 +49,12 @@ repro: setup ## `dvc repro` under params.yaml's profile, or PROFILE
 	$(if $(PROFILE),cifar profile $(PROFILE))
 	.venv-dvc/bin/dvc repro
 
-lint: setup ## ruff, mypy, and Dagster's own check
+lint: setup ## style, types, layers, workflows and definitions
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports --no-logo
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	dg check defs --use-active-venv
 
 lock: setup ## pin again, after a change of pyproject.toml or requirements/*.in

@@ -2,7 +2,8 @@
 
 python -m benchmarks.allocator > benchmarks/results/allocator.md
 
-Weights are random and images random bytes: the time of a step does not depend on either. Each training is a process of its own.
+The weights are random and the images are random bytes, because the time of a step depends on
+neither. Each training runs in a process of its own.
 """
 
 import json
@@ -38,7 +39,10 @@ CHANGES = {
 
 
 def child(memory: str, recipe: Recipe) -> None:
-    """Train, and print the images/s and the page faults an image of all epochs but the first, which traces."""
+    """Train; print images/s, page faults per image and the kernel's share of the CPU time.
+
+    The first epoch, which traces the network, is left out.
+    """
     if memory == "kept":
         keep_freed_memory()
     usage = []
@@ -78,20 +82,19 @@ def main() -> None:
     results = rounds("benchmarks.allocator", n, trainings)
 
     print(f"# The allocator\n\n`{__doc__.splitlines()[2]}`; {describe()}.")
-    print(f"n = {n} interleaved rounds, each a process; median (range).\n")
+    print(f"n = {n} interleaved rounds, each in its own process; median (range).\n")
     print(
-        "| training | memory | images/s | page faults an image | of the CPU time in the kernel, % |\n|---|---|---|---|---|"
+        "| training | memory | images/s | page faults per image | CPU time in the kernel, % |\n"
+        "|---|---|---|---|---|"
     )
     for (model, size, memory), rows in results.items():
         rates, faults, system = ([row[column] for row in rows] for column in range(3))
-        print(
-            f"| `{model}` at {size} | {memory} | {spread(rates)} | {spread(faults)} | {spread(system)} |"
-        )
+        cells = [f"`{model}` at {size}", memory, *map(spread, (rates, faults, system))]
+        print(f"| {' | '.join(cells)} |")
     for model, size in TRAININGS:
         pairs = zip(results[model, size, "kept"], results[model, size, "defaults"], strict=True)
-        print(
-            f"\n`{model}` at {size}: {spread([kept[0] / defaults[0] for kept, defaults in pairs])} times the images/s of the defaults."
-        )
+        ratio = spread([kept[0] / defaults[0] for kept, defaults in pairs])
+        print(f"\n`{model}` at {size}: {ratio} times the images/s of the defaults.")
 
 
 if __name__ == "__main__":

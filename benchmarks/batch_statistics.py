@@ -1,9 +1,12 @@
-"""What a divided CPU costs in accuracy: BatchNorm's statistics are of each device's share of the batch.
+"""What dividing a CPU into devices costs in accuracy.
 
-CIFAR_WEIGHTS_EFFICIENTNET_B0=... python -m benchmarks.batch_statistics > benchmarks/results/batch_statistics.md
+Each device computes BatchNorm's statistics over its own share of the batch only.
 
-`efficientnet_b0_final` of `laptop` at 64 pixels, on a part of the training images, measured on validation images. Each training is a
-process of its own.
+Command, with CIFAR_WEIGHTS_EFFICIENTNET_B0 set:
+python -m benchmarks.batch_statistics > benchmarks/results/batch_statistics.md
+
+The recipe is `efficientnet_b0_final` under the profile `laptop`, at 64 pixels, trained on part of
+the training images and measured on the validation images. Each training runs in its own process.
 """
 
 import json
@@ -51,7 +54,11 @@ FORMS: dict[str, dict[str, Any]] = {
 
 
 def child(recipe: Recipe) -> None:
-    """Train, and print the accuracies on validation and training images, the images/s of the last epoch, and how many images they are."""
+    """Train and print figures of the last epoch.
+
+    They are the validation and the training accuracy, images/s, and the number of training and of
+    validation images.
+    """
     keep_freed_memory()
     home = Workspace.current()
     training = load_images(
@@ -88,21 +95,20 @@ def main() -> None:
     }
 
     *_, images, validated = (int(figure) for figure in next(iter(results.values())))
+    print(f"# Batch statistics\n\n`python -m benchmarks.batch_statistics -n {n}`, with")
+    print(f"`CIFAR_WEIGHTS_EFFICIENTNET_B0` set; {describe()}.")
     print(
-        f"# Batch statistics\n\n`{__doc__.splitlines()[2].partition(' >')[0]} -n {n}`; {describe()}."
+        f"{images:,} training images × {base.epochs} epochs, n = {validated:,} validation images;"
     )
+    print("images/s are those of the last epoch. The seed also chooses the training images.\n")
     print(
-        f"{images:,} training images × {base.epochs} epochs, n = {validated:,} validation images; images/s of the last epoch. Seeds also"
-    )
-    print("choose the training images.\n")
-    print(
-        "| images normalised together | learning rate | seed | validation, % | training, % | images/s |\n|---|---|---|---|---|---|"
+        "| images normalised together | learning rate | seed | validation, % | training, % "
+        "| images/s |\n|---|---|---|---|---|---|"
     )
     for (form, seed), (validation, training_accuracy, speed, *_) in results.items():
         rate = FORMS[form]["optimizer"]["learning_rate"]
-        print(
-            f"| {form} | {rate} | {seed} | {100 * validation:.1f} | {100 * training_accuracy:.1f} | {speed:.0f} |"
-        )
+        accuracies = f"{100 * validation:.1f} | {100 * training_accuracy:.1f}"
+        print(f"| {form} | {rate} | {seed} | {accuracies} | {speed:.0f} |")
 
 
 if __name__ == "__main__":

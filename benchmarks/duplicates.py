@@ -1,4 +1,4 @@
-"""Time and memory of finding near-duplicates of all test images among all images, and how many there are.
+"""Time and memory needed to find the near-duplicates of all test images, and how many there are.
 
 python -m benchmarks.duplicates > benchmarks/results/duplicates.md
 """
@@ -30,11 +30,11 @@ def main() -> None:
     test_rows = np.flatnonzero(np.asarray(table["upstream_split"].to_pandas() == "test"))
     labels = table["fine_label"].to_numpy()
     print(f"# Near-duplicates\n\n`{__doc__.splitlines()[2]}`; {describe()}.\n")
+    print(f"{len(test_rows):,} test images against all {table.num_rows:,}: {spread(seconds)} s,")
+    print(f"n = {arguments.n}; peak memory {gigabytes:.2f} GB.\n")
     print(
-        f"{len(test_rows):,} test images against all {table.num_rows:,}: {spread(seconds)} s, n = {arguments.n}; peak {gigabytes:.2f} GB.\n"
-    )
-    print(
-        "| similarity | like a training image (ciFAIR: 891) | like an earlier test image (ciFAIR: 104) |\n|---|---|---|"
+        "| similarity | near-duplicates of a training image (ciFAIR: 891) "
+        "| near-duplicates of an earlier test image (ciFAIR: 104) |\n|---|---|---|"
     )
     for least in (SIMILAR, 0.7, 0.8, 0.9):
         counts = [
@@ -45,12 +45,15 @@ def main() -> None:
         ]
         print(f"| {least} or more | {counts[0]} | {counts[1]} |")
     other_label = (labels[pairs["row_id"]] != labels[pairs["other_row_id"]]).sum()
+    identical, mirrored = int(pairs["identical"].sum()), int(pairs["mirrored"].sum())
+    unique = int(unique_test_rows(found, test_rows).sum())
     print(
-        f"\n{len(pairs):,} pairs, {int(pairs['identical'].sum())} identical, {int(pairs['mirrored'].sum())} mirrored, {other_label} under"
+        f"\nThere are {len(pairs):,} pairs: {identical} are identical, {mirrored} are mirrored and"
     )
     print(
-        f"different labels. {int(unique_test_rows(found, test_rows).sum()):,} test images have no like in training or before them."
+        f"{other_label} have different labels. {unique:,} test images have no near-duplicate among"
     )
+    print("the training images and the test images before them.")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """What each ingredient of the `laptop` recipe of EfficientNetV2-B0 brings, on validation images.
 
-CIFAR_WEIGHTS_EFFICIENTNETV2_B0=... python -m benchmarks.ingredients --work FOLDER > benchmarks/results/ingredients.md
+Command, with CIFAR_WEIGHTS_EFFICIENTNETV2_B0 set:
+python -m benchmarks.ingredients --work FOLDER > benchmarks/results/ingredients.md
 
-Each row leaves out or changes one thing. All train on the same part of the training images, so that a row takes minutes, and
-are measured on the same validation images. Goes on where it was stopped.
+Each row leaves out or changes one thing. All of them train on the same part of the training images,
+so that a row takes minutes, and are measured on the same validation images. An interrupted run
+resumes where it was stopped.
 """
 
 import argparse
@@ -96,25 +98,27 @@ def main() -> None:
                 },
             )
             checkpoints.remove()
-        rows.append((name, json.loads(done.read_text())))
+        rows.append((name, json.loads(done.read_text(encoding="utf-8"))))
     n = len(validation)
     best = rows[0][1]["accuracy"]
+    noise = 196 * (2 * best * (1 - best) / n) ** 0.5
+    print("# What each ingredient brings\n")
+    print(f"`python -m benchmarks.ingredients --per-class {arguments.per_class}`; {describe()}.")
     print(
-        f"# What each ingredient brings\n\n`python -m benchmarks.ingredients --per-class {arguments.per_class}`; {describe()}."
+        f"EfficientNetV2-B0, {len(training):,} training images × {base.epochs} epochs; figures are"
     )
     print(
-        f"EfficientNetV2-B0, {len(training):,} training images × {base.epochs} epochs, last epoch, n = {n:,} validation images, one seed:"
+        f"those of the last epoch on n = {n:,} validation images, with one seed. A difference below"
     )
+    print(f"{noise:.1f} points is within the noise of the images alone.\n")
     print(
-        f"a difference below {196 * (2 * best * (1 - best) / n) ** 0.5:.1f} points is within the noise of the images alone.\n"
-    )
-    print(
-        "| recipe | validation accuracy | against all | training accuracy, as augmented | minutes |\n|---|---|---|---|---|"
+        "| recipe | validation accuracy | difference | training accuracy, augmented | minutes |\n"
+        "|---|---|---|---|---|"
     )
     for name, row in rows:
-        print(
-            f"| {name} | {row['accuracy']:.1%} | {100 * (row['accuracy'] - best):+.1f} | {row['train']:.1%} | {row['minutes']:.1f} |"
-        )
+        gain = f"{100 * (row['accuracy'] - best):+.1f}"
+        cells = (name, f"{row['accuracy']:.1%}", gain, f"{row['train']:.1%}")
+        print(f"| {' | '.join(cells)} | {row['minutes']:.1f} |")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 python -m benchmarks.inputs [-n 5] > benchmarks/results/inputs.md
 
-Images are random bytes in CIFAR-100's shape: the work does not depend on what they show. Rates are images per second of
-processor time, so that what else the machine does matters little; shares of `fit` are ratios of neighbouring runs.
+The images are random bytes in CIFAR-100's shape, because the work does not depend on what they
+show. Rates are images per second of processor time, so that other work on the machine matters
+little; shares of `fit` are ratios of neighbouring runs.
 """
 
 import argparse
@@ -104,7 +105,7 @@ def per_cpu_second(batches: Iterable[Any], seconds: float) -> float:
 
 
 def per_second(batches: Iterable[Any], seconds: float) -> float:
-    """Images per second of the clock, the start of the workers aside."""
+    """Images per second of wall-clock time, after the workers have started."""
     iterator = iter(batches)
     next(iterator)
     start, images = time.monotonic(), 0
@@ -184,12 +185,11 @@ def main() -> None:
             rates[name].append(per_cpu_second(make(), arguments.seconds))
     paper = rates[next(iter(makers))]
 
+    print(f"# Inputs\n\n`python -m benchmarks.inputs -n {arguments.n}`; {describe()}.")
+    print(f"n = {arguments.n} interleaved rounds of {arguments.seconds:g} s; median (range).\n")
     print(
-        f"# Inputs\n\n`python -m benchmarks.inputs -n {arguments.n}`; {describe()}. n = {arguments.n} interleaved rounds of"
-    )
-    print(f"{arguments.seconds:g} s; median (range).\n")
-    print(
-        "| batches from | images per second of one core | times the paper's, same round |\n|---|---|---|"
+        "| batches from | images per second of one core | ratio to the paper's, same round |\n"
+        "|---|---|---|"
     )
     for name, values in rates.items():
         ratios = [value / base for value, base in zip(values, paper, strict=True)]
@@ -198,13 +198,11 @@ def main() -> None:
     for _ in range(arguments.n):
         batches = training_batches(images, laptop, workers=2)
         with_workers.append(per_second(batches, arguments.seconds))
-    print(
-        f"\nThe `laptop` recipe's batches from 2 worker processes, drained here: {spread(with_workers)} images per second of the clock."
-    )
+    print("\nTwo worker processes deliver the `laptop` recipe's batches at")
+    print(f"{spread(with_workers)} images per second of wall-clock time.")
     needed = 5000 / sorted(rates["`laptop`, EfficientNetV2-B0, Grain"])[arguments.n // 2]
-    print(
-        f"\n5,000 images/s of the `laptop` recipe take {needed:.2f} cores: {int(needed) + 1} worker processes.\n"
-    )
+    print(f"\n5,000 images/s of the `laptop` recipe need {needed:.2f} cores, that is,")
+    print(f"{int(needed) + 1} worker processes.\n")
 
     print(
         "| `fit` | on the pipeline's batches | on one batch in memory | share |\n|---|---|---|---|"
@@ -219,10 +217,8 @@ def main() -> None:
     for name, recipe in cases.items():
         pairs = list(islice((fit_rates(recipe, images, 12) for _ in iter(int, 1)), arguments.n))
         ours, kept = zip(*pairs, strict=True)
-        print(
-            f"| {name} | {spread(list(ours))} | {spread(list(kept))} | {spread([a / b for a, b in pairs])} |",
-            flush=True,
-        )
+        cells = (name, spread(list(ours)), spread(list(kept)), spread([a / b for a, b in pairs]))
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

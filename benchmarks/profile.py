@@ -3,11 +3,11 @@
 python -m benchmarks.profile > benchmarks/results/PROFILE.md
 """
 
-import json
 from typing import Any
 
 import pandas as pd
 
+from cifar_pipeline.artifacts import read_json
 from cifar_pipeline.drawing.pages import starting_point
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.reports.leaderboard import ENSEMBLES, calibration_error
@@ -34,8 +34,8 @@ def accuracy_row(name: str, metrics: dict[str, Any], origin: dict[str, Any]) -> 
 def epoch_row(epoch: dict[str, Any]) -> str:
     validated = "–" if pd.isna(epoch["val_accuracy"]) else f"{100 * epoch['val_accuracy']:.1f}"
     return (
-        f"| {epoch['epoch']} | {epoch['image_size']} | {epoch['images_per_s']:.0f} | {100 * epoch['accuracy']:.1f} | "
-        f"{validated} | {epoch['seconds'] / 60:.1f} |"
+        f"| {epoch['epoch']} | {epoch['image_size']} | {epoch['images_per_s']:.0f} "
+        f"| {100 * epoch['accuracy']:.1f} | {validated} | {epoch['seconds'] / 60:.1f} |"
     )
 
 
@@ -57,22 +57,16 @@ def ensemble_row(ensemble: dict[str, Any]) -> str:
 def main() -> None:
     home = Workspace.current()
     params = load_params(home.params)
-    reports = {
-        name: json.loads((home.report(name) / "metrics.json").read_text()) for name in params.models
-    }
-    origins = {
-        name: json.loads((home.model(name) / "provenance.json").read_text())
-        for name in params.models
-    }
+    reports = {name: read_json(home.report(name) / "metrics.json") for name in params.models}
+    origins = {name: read_json(home.model(name) / "provenance.json") for name in params.models}
     models = " ".join(f"--model {name}" for name in params.models)
+    print(f"# The profile `{params.profile}`\n")
+    print(f"`cifar run --profile {params.profile} {models}`,")
+    print("with `CIFAR_ARCHIVE`, `CIFAR_ARCHIVE_SHA256` and `CIFAR_WEIGHTS_...` set. Printed by")
+    print("`python -m benchmarks.profile`. Each model was trained once.\n")
     print(
-        f"# The profile `{params.profile}`\n\n`cifar run --profile {params.profile} {models}`, with `CIFAR_ARCHIVE`,"
-    )
-    print(
-        "`CIFAR_ARCHIVE_SHA256` and `CIFAR_WEIGHTS_...` set; printed by `python -m benchmarks.profile`. One training a model.\n"
-    )
-    print(
-        "| model | started from | top-1, % (95 % interval) | top-5 | superclass | without duplicates | ECE, scaled | training, min |"
+        "| model | started from | top-1, % (95 % interval) | top-5 | superclass "
+        "| without duplicates | ECE, scaled | training, min |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for name, metrics in reports.items():
@@ -80,7 +74,8 @@ def main() -> None:
     ensembles = pd.read_csv(home.leaderboard / ENSEMBLES)
     if len(ensembles):
         print(
-            "\n| ensemble | of | passes | top-1, % (95 % interval) | against its best member, points |\n|---|---|---|---|---|"
+            "\n| ensemble | members | passes | top-1, % (95 % interval) "
+            "| gain over its best member, points |\n|---|---|---|---|---|"
         )
         for ensemble in ensembles.to_dict("records"):
             print(ensemble_row(ensemble))
@@ -90,20 +85,20 @@ def main() -> None:
         )
         print(f"\n## `{name}`\n")
         print(
-            f"{origin['train_images']:,} training images, n = {reports[name]['n']:,} test images, seed {origin['recipe']['seed']};"
+            f"{origin['train_images']:,} training images, n = {reports[name]['n']:,} test images,"
         )
+        print(f"seed {origin['recipe']['seed']};")
         print(f"{origin['hardware']}; {versions}; code {origin['code_revision']}.")
         held_out = origin["validation_images"]
         validated = (
             f"Validation: n = {held_out:,}."
             if held_out
-            else "Fit on the validation images too, so none are left to validate on."
+            else "The validation images were trained on too, so there is no validation accuracy."
         )
+        print(f"{validated} Training accuracy is measured on the images as augmented and mixed.\n")
         print(
-            f"{validated} Training accuracy is of augmented images, mixed where the recipe mixes.\n"
-        )
-        print(
-            "| epoch | pixels | images/s | training, % | validation, % | minutes |\n|---|---|---|---|---|---|"
+            "| epoch | pixels | images/s | training, % | validation, % | minutes |\n"
+            "|---|---|---|---|---|---|"
         )
         for epoch in pd.read_csv(home.model(name) / "history.csv").to_dict("records"):
             print(epoch_row(epoch))

@@ -1,9 +1,11 @@
-"""What successive halving keeps of a search's result, and at what share of its cost, on the small models of the ladder.
+"""How much of a search's result successive halving keeps, and at what share of the cost.
 
 python -m benchmarks.pruning --work FOLDER > benchmarks/results/pruning.md
 
-One search around C1 to C4 is run twice, without and with pruning. A trial's curve does not depend on the others, but what a pruner
-does depends on their order; so it is then replayed over the curves of the whole search in many orders. Goes on where it was stopped.
+One search around the small models C1 to C4 is run twice, without and with pruning. A trial's curve
+does not depend on the other trials, but what a pruner does depends on their order. It is therefore
+replayed over the curves of the whole search in many orders. An interrupted run resumes where it was
+stopped.
 """
 
 import argparse
@@ -52,7 +54,10 @@ def replay(trials: Sequence[FrozenTrial], pruner: BasePruner) -> tuple[int, floa
 
 
 def spend(trials: Sequence[FrozenTrial], budget: int) -> float:
-    """Accuracy of the winner of as many whole trials, in this order, as the epochs pay for; of the first in any case."""
+    """Accuracy of the best of as many whole trials, in this order, as `budget` epochs pay for.
+
+    The first trial always counts.
+    """
     paid = np.cumsum([epochs_of(trial) for trial in trials]) <= budget
     return max(trial.value or 0.0 for trial in trials[: max(1, int(paid.sum()))])
 
@@ -62,7 +67,7 @@ def epochs_of(trial: FrozenTrial) -> int:
 
 
 def searched(data: Data, stage: Draws, *, prune: bool, work: Path) -> optuna.Study:
-    """The search, run or gone on with in `work`."""
+    """The search, run or resumed in `work`."""
     home = Workspace.current()
     recipe = load_params(home.params).model_copy(update={"profile": "seed"}).recipe(RECIPE)
     search = Search.model_validate(
@@ -101,20 +106,18 @@ def main() -> None:
     pruned = studies["successive halving"]
     if replay(whole, halving(stage.epochs)) != (cost(pruned)[0], pruned.best_value):
         raise SystemExit(
-            "the pruned search did something else than the pruner does on the curves of the whole one; do not replay it"
+            "the pruned search differs from what the pruner does on the whole search's curves, "
+            "so a replay would not be valid"
         )
 
+    command = f"--per-class {arguments.per_class} --trials {stage.trials}"
+    print(f"# Pruning a search\n\n`python -m benchmarks.pruning {command}`; {describe()}.")
+    print(f"{stage.trials} draws around C1 to C4 (`{RECIPE}`), {stage.folds} folds of")
+    print(f"{len(training):,} training images, at most {stage.epochs} epochs. Accuracies are means")
+    print("over the folds; the best of many trials overstates what it would reach again.\n")
     print(
-        f"# Pruning a search\n\n`python -m benchmarks.pruning --per-class {arguments.per_class} --trials {stage.trials}`; {describe()}."
-    )
-    print(
-        f"{stage.trials} draws around C1 to C4 (`{RECIPE}`), {stage.folds} folds of {len(training):,} training images, at most"
-    )
-    print(
-        f"{stage.epochs} epochs. Accuracies are means over the folds; of many the best is too high.\n"
-    )
-    print(
-        "| search | trials to the end | epochs trained | minutes | winner | its accuracy |\n|---|---|---|---|---|---|"
+        "| search | finished trials | epochs trained | minutes | winner | its accuracy |\n"
+        "|---|---|---|---|---|---|"
     )
     for name, study in studies.items():
         spent, best = cost(study), ranked(study)[0]
@@ -126,12 +129,12 @@ def main() -> None:
     rng = np.random.default_rng(0)
     orders = [[whole[index] for index in rng.permutation(len(whole))] for _ in range(ORDERS)]
     best_value = studies["whole"].best_value
-    print(f"\n## In {ORDERS:,} orders of these trials, which say nothing of other trials\n")
+    print(f"\n## In {ORDERS:,} random orders of these trials\n")
+    print("Each row compares one form of halving with unpruned trials of as many epochs in all.")
+    print("Figures are medians with the 5 % and 95 % quantiles. They describe these trials only.\n")
     print(
-        "Each way of halving, and whole trials for as many epochs as it took; medians with 5 % to 95 %.\n"
-    )
-    print(
-        "| first decision after | share of the epochs, % | points lost | best trial found | points lost by whole trials | best found |"
+        "| first decision after | share of the epochs, % | points lost | best trial found "
+        "| points lost without pruning | best trial found without pruning |"
     )
     print("|---|---|---|---|---|---|")
     for first in (1, 2, 4):

@@ -36,7 +36,7 @@ def write_once(model: str) -> dict[str, float]:
 
 
 def independent(predicted: Predictions) -> dict[str, float]:
-    """scikit-learn's own."""
+    """The same metrics, computed by scikit-learn."""
     true, guess, probabilities, labels = (
         predicted.true,
         predicted.predicted,
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("-n", type=int, default=3)
     parser.add_argument(
-        "--once", action="store_true", help="write one report and say nothing; what is timed"
+        "--once", action="store_true", help="write one report and print nothing; the timed process"
     )
     arguments = parser.parse_args()
     if arguments.once:
@@ -79,9 +79,9 @@ def main() -> None:
     metrics = write_once(arguments.model)
     print(f"# A report\n\n`python -m benchmarks.reports {arguments.model}`; {describe()}.\n")
     print(
-        f"From saved predictions of {metrics['n']:,} images: {spread(seconds)} s, imports included, n = {len(seconds)};"
+        f"From saved predictions of {metrics['n']:,} images: {spread(seconds)} s, imports included,"
     )
-    print(f"peak {gigabytes:.2f} GB.\n")
+    print(f"n = {len(seconds)}; peak memory {gigabytes:.2f} GB.\n")
     print("| metric | ours | scikit-learn's |\n|---|---|---|")
     for name, value in independent(
         Predictions.read(Workspace.current().predictions(arguments.model))

@@ -1,4 +1,4 @@
-"""What a search under the active profile found, and what it cost, from what it left in data/.
+"""What a search under the active profile found and cost, read from data/searches.
 
 python -m benchmarks.search NAME > benchmarks/results/NAME.md
 """
@@ -16,30 +16,30 @@ SHOWN = 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", help="of the recipe that it varies")
+    parser.add_argument("name", help="the recipe that it varies")
     name = parser.parse_args().name
     folder = Workspace.current().search(name)
-    origin = json.loads((folder / PROVENANCE).read_text())
+    origin = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
     trials = (
         pd.read_csv(folder / TRIALS)
         .drop(columns="error")
         .rename(columns=lambda column: column.removeprefix("architecture."))
     )
     versions = ", ".join(f"{library} {version}" for library, version in origin["versions"].items())
+    images = "generated" if origin["generated"] else "training"
+    print(f"# The search `{name}`\n\n`cifar search {name} --profile {origin['profile']}`;")
+    print(f"printed by `python -m benchmarks.search {name}`;")
+    print(f"{origin['hardware']}; Python {origin['python']}, {versions};")
+    print(f"code {origin['code_revision']}.\n")
+    print(f"The search used {origin['train_images']:,} {images} images and none of the test split.")
+    print("Accuracies are means over the folds at the epoch with the lowest loss; with one fold")
     print(
-        f"# The search `{name}`\n\n`cifar search {name} --profile {origin['profile']}`; printed by `python -m benchmarks.search {name}`;"
+        "they are those of the validation split. The best of many trials overstates what it would"
     )
+    print("reach again.\n")
     print(
-        f"{origin['hardware']}; Python {origin['python']}, {versions}; code {origin['code_revision']}.\n"
-    )
-    print(
-        f"{origin['train_images']:,} {'generated' if origin['generated'] else 'training'} images, none of the test split. Accuracies are"
-    )
-    print(
-        "means over the folds (one fold: the validation split), of the epoch with the lowest loss; the best of many is too high.\n"
-    )
-    print(
-        "| stage | folds | trials | pruned | failed | epochs trained | of at most | minutes | best |\n|---|---|---|---|---|---|---|---|---|"
+        "| stage | folds | trials | pruned | failed | epochs trained | epochs at most | minutes "
+        "| best |\n|---|---|---|---|---|---|---|---|---|"
     )
     for stage in trials["stage"].unique():
         counts = [
@@ -55,8 +55,10 @@ def main() -> None:
             .head(SHOWN)
             .drop(columns=["stage", "state"])
         )
-        print(f"\n## The best of the {stage}\n\n{best.to_markdown(index=False, floatfmt='.4g')}")
-    print(f"\n## The winner, as a recipe\n\n```yaml\n{(folder / WINNER).read_text()}```")
+        print(f"\n## The best trials of the {stage}\n")
+        print(best.to_markdown(index=False, floatfmt=".4g"))
+    winner = (folder / WINNER).read_text(encoding="utf-8")
+    print(f"\n## The winner, as a recipe\n\n```yaml\n{winner}```")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""What this project does to Keras' training step on a CPU, change by change: the seconds before the first step, and images/s after it.
+"""What each change that this project makes to Keras' training step brings on a CPU.
 
 python -m benchmarks.steps > benchmarks/results/steps.md
 
-Recipes of `laptop`, at one size, with random weights and images of random bytes. Each training is a process of its own. Its tracing is the
-time by which its first epoch is longer than the others.
+The figures are the seconds of tracing before the first step and the images/s after it. The recipes
+are those of `laptop` at one image size, with random weights and images of random bytes. Each
+training runs in its own process. The time of tracing is what the first epoch takes more than the
+others.
 """
 
 import json
@@ -26,7 +28,7 @@ from cifar_pipeline.training.progress import EpochRecord
 IMAGES = 640
 EPOCHS = 3
 TRAININGS = (("efficientnet_b0", 64, 0), ("efficientnet_b0", 128, 3))
-# Each with what those before it have.
+# Each form includes the changes of those before it.
 FORMS = ("as Keras does", "traced once", "1×1 convolutions as products", "two devices")
 CHANGES = {
     "weights": "none",
@@ -42,9 +44,8 @@ CHANGES = {
 def child(form: str, recipe: Recipe) -> None:
     """Train, and print the seconds of tracing and the images/s of the epochs after the first."""
     kept = FORMS.index(form)
-    if kept < FORMS.index(
-        "traced once"
-    ):  # metrics made inside the step, and the schedule asked for every variable that decays
+    if kept < FORMS.index("traced once"):
+        # Metrics are made inside the step, and the schedule is evaluated for each variable.
         of_parts = optimizers._for_parts
 
         def asking_for_each(kind: Any, factors: Any) -> Any:
@@ -91,11 +92,12 @@ def main() -> None:
 
     print(f"# Steps\n\n`{__doc__.splitlines()[2]}`; {describe()}.")
     print(
-        f"n = {n} interleaved rounds, each a process; median (range). Ratios are of the same round. Each form has what those"
+        f"n = {n} interleaved rounds, each in its own process; median (range). Ratios compare runs"
     )
-    print("above it have.\n")
+    print("of the same round. Each form includes the changes of those above it.\n")
     print(
-        "| training | form | tracing, s | ratio | images/s after it | ratio |\n|---|---|---|---|---|---|"
+        "| training | form | tracing, s | ratio | images/s after it | ratio |\n"
+        "|---|---|---|---|---|---|"
     )
     for (model, size, frozen, form), rows in results.items():
         first = results[model, size, frozen, FORMS[0]]

@@ -25,7 +25,7 @@ WHOLE = """
 import resource, sys, time
 from pathlib import Path
 start = time.perf_counter()
-from cifar_pipeline.dataset.table import build_table, write_table
+from cifar_pipeline.dataset.build import build_table, write_table
 write_table(build_table(Path(sys.argv[1])), Path(sys.argv[2]))
 print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
@@ -94,9 +94,8 @@ def main() -> None:
         read = timed(lambda: pixels(read_table(target, ["image"])), arguments.n)
         ratios = [one / other for one, other in zip(whole, gzip, strict=True)]
         print("# The table: time, memory, and the column of images\n")
-        print(
-            f"`python -m benchmarks.table_formats ARCHIVE -n {arguments.n}`; {describe()}. Median (range) of n = {arguments.n}.\n"
-        )
+        print(f"`python -m benchmarks.table_formats ARCHIVE -n {arguments.n}`; {describe()}.")
+        print(f"Median (range) of n = {arguments.n}.\n")
         print("| | measured | target |\n|---|---|---|")
         print(f"| archive to Parquet, s, imports included | {spread(whole)} | |")
         print(f"| `gzip -dc` alone, s | {spread(gzip)} | |")
@@ -105,7 +104,8 @@ def main() -> None:
         print(f"| Parquet to a (50000, 32, 32, 3) array, s | {spread(read)} | under 1 |\n")
         images = pixels(train)
         print(
-            f"| column, {len(images):,} images | write, s | to numpy, s | MB | DuckDB and pandas see |\n|---|---|---|---|---|"
+            f"| column, {len(images):,} images | write, s | to numpy, s | MB "
+            "| DuckDB and pandas see |\n|---|---|---|---|---|"
         )
         seen = {
             "fixed-size binary": "BLOB, bytes",
@@ -124,9 +124,8 @@ def main() -> None:
             size = target.stat().st_size / 1e6
             read = timed(lambda back=back: back(pq.read_table(target)["image"]), n)  # type: ignore[misc]
             assert np.array_equal(back(pq.read_table(target)["image"]), images)
-            print(
-                f"| {name} (n = {n}) | {spread(write)} | {spread(read)} | {size:.0f} | {seen[name]} |"
-            )
+            cells = (f"{name} (n = {n})", spread(write), spread(read), f"{size:.0f}", seen[name])
+            print(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What benchmarks of short trainings share: each training a process of its own, in interleaved rounds."""
+"""Short trainings for benchmarks, each in a process of its own, in interleaved rounds."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ Key = TypeVar("Key", bound=tuple[Any, ...])
 
 
 def random_images(n: int) -> Images:
-    """n images of random bytes: the time of a step does not depend on them."""
+    """n images of random bytes, which serve because the time of a step does not depend on them."""
     return Images(
         np.arange(n),
         np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8),
@@ -25,7 +25,7 @@ def random_images(n: int) -> Images:
 
 
 def parse_arguments(description: str) -> tuple[int, tuple[str, Recipe] | None]:
-    """How many rounds, and in the process of one training its form and recipe."""
+    """The number of rounds and, in the process of one training, its form and recipe."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("-n", type=int, default=3)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -39,7 +39,10 @@ def parse_arguments(description: str) -> tuple[int, tuple[str, Recipe] | None]:
 def rounds(
     module: str, n: int, trainings: Mapping[Key, tuple[str, Recipe]]
 ) -> dict[Key, list[list[float]]]:
-    """The figures, n times, that `python -m module --child FORM RECIPE` prints at last for each of `trainings`."""
+    """The figures of each of `trainings`, n times.
+
+    They are what `python -m module --child FORM RECIPE` prints on its last line, as a JSON list.
+    """
     results: dict[Key, list[list[float]]] = {key: [] for key in trainings}
     for _ in range(n):
         for key, (form, recipe) in trainings.items():

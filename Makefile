@@ -36,7 +36,7 @@ $(READY): $(LOCK) requirements/uv.txt pyproject.toml
 	VIRTUAL_ENV=$(CURDIR)/.venv-dvc .venv/bin/uv pip install --quiet --compile-bytecode --require-hashes -r $<
 	touch $@
 
-run: setup ## the whole graph; PROFILE=smoke|quick|laptop|seed|best
+run: setup ## the whole graph; PROFILE=smoke|quick|laptop|paper|best
 	cifar run $(if $(PROFILE),--profile $(PROFILE))
 
 test: setup ## the tests; ARGS="-k table" for some

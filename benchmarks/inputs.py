@@ -207,7 +207,7 @@ def main() -> None:
     print(
         "| `fit` | on the pipeline's batches | on one batch in memory | share |\n|---|---|---|---|"
     )
-    quick = params.model_copy(update={"profile": "quick"})
+    quick = params.under("quick")
     cases = {
         "`cnn9` at 32 pixels": params.recipe("cnn9"),
         "`efficientnet_b0` at 64 pixels": quick.recipe("efficientnet_b0").model_copy(

@@ -100,11 +100,7 @@ def main() -> None:
         np.arange(5000), rng.integers(0, 256, (5000, 32, 32, 3), np.uint8), np.arange(5000) % 100
     )
     params = load_params(Workspace.current().params)
-    seed = (
-        params.model_copy(update={"profile": "seed"})
-        .recipe("efficientnet_b0")
-        .model_copy(update={"weights": "none"})
-    )
+    seed = params.under("paper").recipe("efficientnet_b0").model_copy(update={"weights": "none"})
     laptop = (
         params.model_copy(update={"profile": "laptop"})
         .recipe("efficientnetv2_b0")

@@ -69,7 +69,7 @@ def epochs_of(trial: FrozenTrial) -> int:
 def searched(data: Data, stage: Draws, *, prune: bool, work: Path) -> optuna.Study:
     """The search, run or resumed in `work`."""
     home = Workspace.current()
-    recipe = load_params(home.params).model_copy(update={"profile": "seed"}).recipe(RECIPE)
+    recipe = load_params(home.params).under("paper").recipe(RECIPE)
     search = Search.model_validate(
         {"space": SPACE, "draws": stage, "prune": prune, "seed": recipe.seed}
     )

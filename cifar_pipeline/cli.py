@@ -202,7 +202,7 @@ def ledger(recording: bool) -> None:
 
 def _reachable_profile(home: Workspace) -> str:
     """`quick` when the archive can be had, else `smoke`, saying so. No other door chooses."""
-    quick = load_params(home.params).model_copy(update={"profile": "quick"})
+    quick = load_params(home.params).under("quick")
     source = quick.source()
     if source_reachable(source, home.archive):
         return "quick"

@@ -1,7 +1,6 @@
 """Small real artefacts that the tests generate: an archive in upstream's pickle format, and what follows from it."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from cifar_pipeline.settings.editing import select_profile
 from cifar_pipeline.settings.params import Params
 from cifar_pipeline.settings.reading import load_params
 from cifar_pipeline.training.allocator import keep_freed_memory
-from tests.workspaces import CHECKOUT, undo_selection
+from tests.workspaces import copy_settings
 
 keep_freed_memory()  # as in the product's processes that train
 TRAIN_PER_CLASS, TEST_PER_CLASS = 10, 2
@@ -31,9 +30,8 @@ def no_settings_of_this_machine(monkeypatch):
 
 @pytest.fixture
 def params_file(tmp_path) -> Path:
-    path = Path(shutil.copy(CHECKOUT / "params.yaml", tmp_path / "params.yaml"))
-    undo_selection(path)
-    return path
+    """A copy of the repository's settings, recipes included."""
+    return copy_settings(tmp_path)
 
 
 @pytest.fixture

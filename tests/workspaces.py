@@ -1,23 +1,53 @@
 """Copies of the checkout, for tests that run the product's own commands in them."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from cifar_pipeline.settings.editing import select_models, select_profile, select_searches
+import yaml
 
 CHECKOUT = Path(__file__).parents[1]
 DVC = os.environ.get("CIFAR_DVC") or str(CHECKOUT / ".venv-dvc" / "bin" / "dvc")
 JOB = (sys.executable, "-m", "dagster", "job", "execute", "-m", "cifar_pipeline.definitions", "-j")
 
 
+def copy_settings(folder: Path) -> Path:
+    """Copy the repository's params.yaml and recipes into `folder`; return the new params.yaml.
+
+    Recipes that git does not know are somebody's own, and no test is about them.
+    """
+    listed = subprocess.run(
+        ("git", "ls-files", "-z", "params.yaml", "recipes"),
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CHECKOUT / name, folder / name)
+    undo_selection(folder / "params.yaml")
+    return folder / "params.yaml"
+
+
+def change_yaml(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Rewrite a YAML file as `change` leaves its content."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
 def undo_selection(params_file: Path) -> None:
-    """What is active as the repository has it: runs in this checkout, such as the README's first command, may have changed it."""
-    select_profile(params_file, "quick")
-    select_models(params_file, ["cnn9", "efficientnet_b0"])
-    select_searches(params_file, [])
+    """Select what the repository selects: `make run` in this checkout may have changed it."""
+    text = params_file.read_text(encoding="utf-8")
+    for line in ("profile: quick", "models: [cnn9, efficientnet_b0]", "searches: []"):
+        text = re.sub(rf"(?m)^{line.partition(':')[0]}: .*$", line, text, count=1)
+    params_file.write_text(text, encoding="utf-8")
 
 
 class Copy:

@@ -17,7 +17,7 @@ def build_search_assets(
     stages: Mapping[tuple[str, ...], Stage], params: Params
 ) -> list[dg.AssetsDefinition]:
     """One for each search in the graph."""
-    return [_search(name, stages["search", name], params) for name in params.search]
+    return [_search(name, stages["search", name], params) for name in params.searches]
 
 
 def _search(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:

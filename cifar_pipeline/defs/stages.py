@@ -86,12 +86,8 @@ def build_stages(params: Params) -> dict[tuple[str, ...], Stage]:
         f"cifar_pipeline/{part}"
         for part in ("dataset/splits.py", "inputs", "models", "settings", "training")
     )
-    for name in params.search:
-        settings = tuple(
-            f"{kind}.{name}.{part}"
-            for kind in ("searches", "recipes")
-            for part in dict.fromkeys(("seed", profile))
-        )
+    for name in params.searches:
+        settings = (f"recipes.{name}",)
         code = (*training, "cifar_pipeline/search")
         stages += [
             Stage(
@@ -103,7 +99,7 @@ def build_stages(params: Params) -> dict[tuple[str, ...], Stage]:
             )
         ]
     for name in params.models:
-        recipe = tuple(f"recipes.{name}.{part}" for part in dict.fromkeys(("seed", profile)))
+        recipe = (f"recipes.{name}",)
         model, predictions, report = ("model", name), ("predictions", name), ("report", name)
         stages += [
             Stage(model, (("table",), ("splits",)), (path(home.model(name)),), recipe, training),

@@ -174,7 +174,7 @@ def judge(claim: Claim, runs: Sequence[Run]) -> dict[str, str]:
     reruns = [
         run
         for run in own
-        if run.recipe == claim.recipe and run.profile == "seed" and run.weights == claim.weights
+        if run.recipe == claim.recipe and run.profile == "paper" and run.weights == claim.weights
     ]
     others = [run for run in own if run not in reruns]
     figure = claim.output if claim.value is None else claim.value

@@ -121,8 +121,8 @@ def search_and_save(
         "hardware": hardware(),
         "python": platform.python_version(),
     }
-    # Not the path that a setting of this machine put in its place.
-    weights = {**params.recipes[name]["seed"], **params.recipes[name][params.profile]}["weights"]
+    # Weights as they are written: a path that this machine put in their place means nothing elsewhere.
+    weights = params.recipe_as_written(name).weights
     winner = searching.winner(studies).model_copy(update={"weights": weights})
     return write_search(
         home.search(name),

@@ -13,6 +13,10 @@ OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+NAME = "[a-z][a-z0-9_]*"
+"""What names of recipes, searches, groups and ensembles look like: they become file names, job names
+and part of shell commands."""
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Count = Annotated[int, Field(ge=1)]
 
 

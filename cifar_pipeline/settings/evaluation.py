@@ -4,13 +4,13 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from cifar_pipeline.settings.base import Settings
+from cifar_pipeline.settings.base import Name, Settings
 
 
 class Ensemble(Settings):
     """Predictions put together: the mean of the probabilities of several models, or of images and their mirror images."""
 
-    members: Annotated[tuple[str, ...], Field(min_length=1)] = Field(description="recipes")
+    members: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(description="recipes")
     mirrored: bool = Field(False, description="each member sees each image and its mirror image")
 
     @model_validator(mode="after")

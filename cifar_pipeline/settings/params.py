@@ -1,70 +1,92 @@
-"""The whole of params.yaml, typed, under one profile.
+"""All settings under one profile: params.yaml, and the recipes in recipes/<name>.yaml.
 
-A recipe is written once, under `seed`, as its paper has it; every other profile states what it changes. Unknown keys
-are refused with the nearest valid name.
+A recipe is written once, under `paper`, as its source has it; each other profile states only what
+it changes, and a recipe that `extends` another one states only how it differs from that. One rule
+merges them: mappings are merged key by key, and anything else, lists included, is replaced.
 """
 
 import os
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.settings.base import Fraction, Settings
+from cifar_pipeline.settings.base import Fraction, Name, Settings
 from cifar_pipeline.settings.data import Source, SplitSettings, SubsetSettings
 from cifar_pipeline.settings.evaluation import Ensemble
 from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.settings.search import Draws, Grid, Range, Search, recipe_of_trial
 from cifar_pipeline.settings.validation import nearest, problems, validated
 
-Profile = Literal["smoke", "quick", "laptop", "seed", "best"]
+Profile = Literal["smoke", "quick", "laptop", "paper", "best"]
+PROFILES: tuple[Profile, ...] = get_args(Profile)
+Changes = dict[Profile, dict[str, Any]]
 
 
-NAME = "[a-z][a-z0-9_]*"
+class RecipeFile(Settings):
+    """The content of recipes/<name>.yaml."""
 
+    extends: Name | None = Field(None, description="the recipe that this one changes")
+    paper: dict[str, Any] = Field({}, description="the recipe as its source has it")
+    smoke: dict[str, Any] = Field({}, description="changes for tests and CI")
+    quick: dict[str, Any] = Field({}, description="changes for a first look within minutes")
+    laptop: dict[str, Any] = Field({}, description="changes for an hour on two cores")
+    best: dict[str, Any] = Field({}, description="changes for a GPU")
+    search: Changes = Field({}, description="a search around this recipe, by profile")
 
-PROFILES: tuple[Profile, ...] = ("smoke", "quick", "laptop", "seed", "best")
+    @property
+    def changes(self) -> Changes:
+        """What the file states for each profile, `paper` included."""
+        return {profile: getattr(self, profile) for profile in PROFILES}
 
 
 class ProfileSettings(Settings):
     """What a profile changes apart from the recipes."""
 
-    source: str
+    source: Name = Field(description="one of `sources`")
 
 
 class Params(Settings):
-    """The whole of params.yaml, under one profile."""
+    """Everything that is set, under one profile."""
 
-    profile: Profile
-    models: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+    profile: Profile = Field(description="the form of the recipes that is active")
+    models: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
         description="the recipes that are in the graph"
     )
-    search: tuple[str, ...] = Field((), description="the searches that are in the graph")
-    sources: dict[str, Source]
+    searches: tuple[Name, ...] = Field(
+        (), description="the searches whose results DVC versions, by the recipe that they vary"
+    )
+    sources: dict[Name, Source]
     profiles: dict[Profile, ProfileSettings]
     splits: SplitSettings
     test_subsets: SubsetSettings
-    floors: dict[Profile, dict[str, Fraction]] = Field(
-        description="the top-1 test accuracy that a model must reach, by profile and recipe; `default` for the others"
+    floors: dict[Profile, dict[Name, Fraction]] = Field(
+        description="the top-1 test accuracy that a model must reach, by profile and recipe; "
+        "`default` for the others"
     )
-    groups: dict[str, tuple[str, ...]] = Field(
+    groups: dict[Name, tuple[Name, ...]] = Field(
         {}, description="names for several recipes; each is a job when all of them are in the graph"
     )
-    ensembles: dict[str, Ensemble] = Field(
-        description="on the leaderboard when all of their members are in the graph"
+    ensembles: dict[Name, Ensemble] = Field(
+        description="shown on the leaderboard when all of their members are in the graph"
     )
-    recipes: dict[str, dict[Profile, dict[str, Any]]]
-    searches: dict[str, dict[Profile, dict[str, Any]]] = Field(
-        {}, description="by the recipe that they vary"
-    )
+    recipes: dict[Name, RecipeFile] = Field(description="the files in recipes/, by name")
+
+    def under(self, profile: Profile) -> "Params":
+        """The same settings under another profile."""
+        return self.model_copy(update={"profile": profile})
 
     def source(self) -> Source:
-        """The data source of the active profile, with `$CIFAR_ARCHIVE` and `$CIFAR_ARCHIVE_SHA256` in place of its own."""
+        """The active profile's data source; `$CIFAR_ARCHIVE` and `$CIFAR_ARCHIVE_SHA256` override.
+
+        Raises: PipelineError when the profile names a source that does not exist.
+        """
         name = self.profiles[self.profile].source
         if name not in self.sources:
             raise PipelineError(
-                f"profile '{self.profile}' names the source '{name}'; params.yaml has {sorted(self.sources)}"
+                f"profile '{self.profile}' names the source '{name}'{nearest(name, self.sources)}; "
+                f"params.yaml has {', '.join(self.sources)}"
             )
         source = self.sources[name]
         if source.kind == "generated":
@@ -76,12 +98,13 @@ class Params(Settings):
         return source.model_copy(update={key: value for key, value in changes.items() if value})
 
     def recipe(self, name: str) -> Recipe:
-        """The recipe `name` of the active profile; `$CIFAR_WEIGHTS_<ARCHITECTURE>` replaces the weights of a pretrained one.
+        """Recipe `name` under the active profile.
+
+        `$CIFAR_WEIGHTS_<ARCHITECTURE>` replaces the weights of a recipe that asks for ImageNet's.
 
         Raises: PipelineError for a recipe that is unknown or does not validate.
         """
-        content = self._under_profile("recipe", self.recipes, name)
-        recipe = validated(Recipe, content, f"recipes.{name} under profile '{self.profile}'")
+        recipe = self.recipe_as_written(name)
         local = os.environ.get(f"CIFAR_WEIGHTS_{recipe.architecture.name.upper()}")
         return (
             recipe.model_copy(update={"weights": local})
@@ -89,52 +112,52 @@ class Params(Settings):
             else recipe
         )
 
+    def recipe_as_written(self, name: str) -> Recipe:
+        """Recipe `name` under the active profile, whatever this machine's environment says.
+
+        Raises: PipelineError for a recipe that is unknown or does not validate.
+        """
+        changes = self._changes_of(name)
+        content = merge(changes["paper"], changes[self.profile])
+        where = f"recipes/{name}.yaml under the profile '{self.profile}'"
+        return validated(Recipe, content, where)
+
     def search_around(self, name: str) -> Search:
-        """The search around recipe `name` under the active profile, every value of its space tried on the recipe.
+        """The search around recipe `name`, every value of its space tried on the recipe.
 
         Raises: PipelineError for a search that is unknown or does not validate.
         """
-        where = f"searches.{name} under profile '{self.profile}'"
-        search = validated(Search, self._under_profile("search", self.searches, name), where)
-        recipe = self.recipe(name)
+        self.require_search(name)
+        where = f"`search` of recipes/{name}.yaml under the profile '{self.profile}'"
+        written = self.recipes[name].search
+        content = merge(written.get("paper", {}), written.get(self.profile, {}))
+        search = validated(Search, content, where)
+        recipe = self.recipe_as_written(name)
         tried: list[tuple[Draws | Grid, dict[str, Any]]] = [(stage, {}) for stage in search.stages]
         for key, values in search.space.items():
             examples = values.examples if isinstance(values, Range) else values
             tried += [(search.draws, {key: value}) for value in examples]
-        for stage, changes in tried:
-            key = ", ".join(changes) or "epochs"
+        for stage, values_tried in tried:
+            key = ", ".join(values_tried) or "epochs"
             try:
-                recipe_of_trial(recipe, stage, changes)
+                recipe_of_trial(recipe, stage, values_tried)
             except (KeyError, IndexError, TypeError):
                 raise PipelineError(
-                    f"{where}: the recipe has no `{key}`; write a key of it, such as `optimizer.learning_rate`"
+                    f"{where}: the recipe has no `{key}`; name one of its keys, such as "
+                    "`optimizer.learning_rate`"
                 ) from None
             except ValidationError as error:
-                value = changes.get(key, stage.epochs)
+                value = values_tried.get(key, stage.epochs)
                 raise PipelineError(
                     f"{where}: `{key}: {value}` is not valid:\n"
                     + "\n".join(problems(error, Recipe))
                 ) from None
         return search
 
-    def _under_profile(
-        self, kind: str, entries: Mapping[str, Mapping[Profile, dict[str, Any]]], name: str
-    ) -> dict[str, Any]:
-        """An entry that is written once under `seed`, with the active profile's changes."""
-        if name not in entries:
-            raise PipelineError(
-                f"no {kind} '{name}' in params.yaml{nearest(name, entries)}; it has {sorted(entries)}"
-            )
-        profiles = entries[name]
-        if missing := sorted({"seed", self.profile} - set(profiles)):
-            raise PipelineError(
-                f"{kind} '{name}' has no {missing} in params.yaml; write an empty mapping ({{}}) for no change"
-            )
-        return (
-            _merge(profiles["seed"], profiles[self.profile])
-            if self.profile != "seed"
-            else profiles["seed"]
-        )
+    @property
+    def all_searches(self) -> tuple[str, ...]:
+        """The recipes that have a search, in or out of the graph."""
+        return tuple(name for name, file in self.recipes.items() if file.search)
 
     def floor(self, name: str) -> float:
         """The top-1 test accuracy that recipe `name` must reach under the active profile."""
@@ -142,16 +165,56 @@ class Params(Settings):
         return floors.get(name, floors["default"])
 
     def value(self, key: str) -> Any:
-        """The value at a dotted key of params.yaml, in JSON's terms, as DVC records it."""
+        """The value at a dotted key, in JSON's terms."""
         content: Any = self.model_dump(mode="json")
         for part in key.split("."):
             content = content[part]
         return content
 
+    def expanded(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Recipes by name, each once, with the members of a group in its place.
 
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+        Raises: PipelineError for a name that is neither a recipe's nor a group's.
+        """
+        members = [member for name in names for member in self.groups.get(name, (name,))]
+        for name in members:
+            self.require_recipe(name)
+        return tuple(dict.fromkeys(members))
+
+    def require_recipe(self, name: str) -> None:
+        """Raises: PipelineError when there is no recipe `name`."""
+        if name not in self.recipes:
+            known = [*self.recipes, *self.groups]
+            raise PipelineError(
+                f"there is no recipe or group '{name}'{nearest(name, known)}; "
+                f"there are {', '.join(known)}"
+            )
+
+    def require_search(self, name: str) -> None:
+        """Raises: PipelineError when there is no search around `name`."""
+        if name not in self.all_searches:
+            raise PipelineError(
+                f"there is no search around '{name}'{nearest(name, self.all_searches)}; "
+                f"there are searches around {', '.join(self.all_searches)}"
+            )
+
+    def _changes_of(self, name: str, extended_by: tuple[str, ...] = ()) -> Changes:
+        """What a recipe and those that it extends state for each profile."""
+        self.require_recipe(name)
+        if name in extended_by:
+            circle = " extends ".join((*extended_by, name))
+            raise PipelineError(f"recipes/{name}.yaml extends itself: {circle}")
+        file = self.recipes[name]
+        if file.extends is None:
+            return file.changes
+        base = self._changes_of(file.extends, (*extended_by, name))
+        return {profile: merge(base[profile], file.changes[profile]) for profile in PROFILES}
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`: mappings are merged key by key, anything else is replaced."""
     merged = dict(base)
     for key, value in changes.items():
-        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if nested else value
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if nested else value
     return merged

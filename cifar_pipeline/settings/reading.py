@@ -1,63 +1,94 @@
-"""Reading params.yaml, and checking all of it."""
+"""Reading params.yaml and recipes/, and checking all of them."""
 
-import re
 from pathlib import Path
+from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import YAMLError
 
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.settings.params import NAME, PROFILES, Params
+from cifar_pipeline.settings.params import PROFILES, Params, RecipeFile
 from cifar_pipeline.settings.validation import nearest, validated
+
+RESERVED = {"default", "pipeline", "all_models"}
+"""Names that floors and jobs give a meaning of their own."""
 
 
 def load_params(path: Path) -> Params:
-    """Read and validate params.yaml, every recipe under every profile included.
+    """Read params.yaml and the recipes/ beside it, and validate every recipe under every profile.
 
     Raises: PipelineError naming the file, the key and what it should be.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
+    content = read_yaml(path)
+    if "recipes" in content:
         raise PipelineError(
-            f"{path} is missing; restore it with `git checkout params.yaml`"
-        ) from None
-    except yaml.YAMLError as error:
-        raise PipelineError(f"{path} is not YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise PipelineError(f"{path} holds no settings; restore it with `git checkout params.yaml`")
-    params = validated(Params, content, path.name)
+            f"{path} has a section `recipes`; each recipe has a file of its own, recipes/<name>.yaml"
+        )
+    files = sorted(recipes_folder(path).glob("*.yaml"))
+    recipes = {
+        file.stem: validated(RecipeFile, read_yaml(file), f"recipes/{file.name}") for file in files
+    }
+    params = validated(Params, content | {"recipes": recipes}, path.name)
     _check_names(params, path.name)
     for profile in PROFILES:
-        other = params.model_copy(update={"profile": profile})
+        other = params.under(profile)
         other.source()
         for name in params.recipes:
-            other.recipe(name)
-        for name in {*params.searches, *params.search}:
+            other.recipe_as_written(name)
+        for name in params.all_searches:
             other.search_around(name)
     return params
 
 
+def recipes_folder(params_file: Path) -> Path:
+    """The folder of the recipes that belong to a params.yaml."""
+    return params_file.parent / "recipes"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping, in YAML 1.2, as DVC reads it.
+
+    Raises: PipelineError when it is missing, is not YAML, repeats a key, or holds something else.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PipelineError(
+            f"{path} is missing; restore it with `git checkout {path.name}`"
+        ) from None
+    except DuplicateKeyError as error:
+        line = error.problem_mark.line + 1
+        raise PipelineError(
+            f"{path}, line {line}: {error.problem.splitlines()[0]}; write each key once"
+        ) from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path} is not YAML in UTF-8: {error}") from None
+    if not isinstance(content, dict):
+        raise PipelineError(f"{path} holds no settings; restore it with `git checkout {path.name}`")
+    return content
+
+
 def _check_names(params: Params, file: str) -> None:
-    """That what is named in one place of the file is there in the other."""
-    for name in params.models:
-        params.recipe(name)
+    """Raise where one place of the file names what another does not have."""
+    params.expanded(params.models)
+    for name in params.searches:
+        params.require_search(name)
+    if reserved := sorted(RESERVED & {*params.recipes, *params.groups, *params.ensembles}):
+        raise PipelineError(f"'{reserved[0]}' is the name of a job or a key; choose another name")
     for group, members in params.groups.items():
-        if (
-            group in params.recipes
-            or group in {"pipeline", "all_models"}
-            or not re.fullmatch(NAME, group)
-        ):
-            raise PipelineError(
-                f"{file}: '{group}' cannot be a group's name: it is another thing's, or has more than a-z, 0-9 and _"
-            )
-        for name in members:
-            params.recipe(name)
+        if group in params.recipes:
+            raise PipelineError(f"{file}: '{group}' is a recipe; give the group another name")
+        params.expanded(members)
     for name, ensemble in params.ensembles.items():
         if name in params.recipes:
-            raise PipelineError(f"{file}: '{name}' is a recipe's name; give the ensemble another")
-        if len({params.recipe(member).target for member in ensemble.members}) > 1:
+            raise PipelineError(f"{file}: '{name}' is a recipe; give the ensemble another name")
+        for member in ensemble.members:
+            params.require_recipe(member)
+        if len({params.recipe_as_written(member).target for member in ensemble.members}) > 1:
             raise PipelineError(
-                f"{file}: ensembles.{name} has members of the 100 classes and of the 20 superclasses; keep to one of them"
+                f"{file}: ensembles.{name} has members of the 100 classes and of the 20 "
+                "superclasses; keep to one of them"
             )
     for profile in PROFILES:
         if "default" not in params.floors.get(profile, {}):
@@ -67,5 +98,6 @@ def _check_names(params: Params, file: str) -> None:
     for name in {name for floors in params.floors.values() for name in floors}:
         if name not in {"default", *params.recipes}:
             raise PipelineError(
-                f"{file}: floors names the recipe '{name}'{nearest(name, params.recipes)}, which there is not"
+                f"{file}: floors names the recipe '{name}'{nearest(name, params.recipes)}, "
+                "which does not exist"
             )

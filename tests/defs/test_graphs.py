@@ -105,7 +105,7 @@ def test_every_asset_is_a_stage_with_its_command_outputs_params_and_deps(both):
 def test_a_second_seed_is_the_same_recipe_but_for_it(params_file):
     params_file.write_text(with_a_second_seed(params_file.read_text()))
     for profile in PROFILES:
-        params = load_params(params_file).model_copy(update={"profile": profile})
+        params = load_params(params_file).under(profile)
         assert params.recipe("cnn9_seed7") == params.recipe("cnn9").model_copy(update={"seed": 7})
 
 

@@ -39,7 +39,7 @@ NAMES = (
 )
 
 
-def recipe_of(params_file, name: str, profile: str = "seed", **changes) -> Recipe:
+def recipe_of(params_file, name: str, profile: str = "paper", **changes) -> Recipe:
     select_profile(params_file, profile)
     recipe = load_params(params_file).recipe(name)
     return Recipe.model_validate(recipe.model_dump() | changes)
@@ -382,7 +382,7 @@ def test_no_saved_model_is_one_message(tmp_path):
     [
         *((name, "laptop") for name in ("cnn9", "efficientnet_b0", "efficientnetv2_b0")),
         # The others of the ladder and of the customs differ from these in widths alone.
-        *((name, "seed") for name in ("cnn9", "efficientnet_b0", "ladder5", "custom_search")),
+        *((name, "paper") for name in ("cnn9", "efficientnet_b0", "ladder5", "custom_search")),
     ],
 )
 def test_long_recipes_start(params_file, prepared, tmp_path, name, profile):

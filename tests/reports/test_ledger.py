@@ -48,7 +48,7 @@ def run(low=0.58, high=0.60, **changes):
     content = {
         "recipe": "cnn9",
         "run_id": "0123456789",
-        "profile": "seed",
+        "profile": "paper",
         "seed": 1,
         "weights": "none",
         "n": 10_000,

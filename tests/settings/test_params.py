@@ -1,10 +1,10 @@
 import pytest
-import yaml
 
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.settings.editing import select_models, select_profile
-from cifar_pipeline.settings.params import PROFILES
+from cifar_pipeline.settings.editing import add_recipe, select_models, select_profile
+from cifar_pipeline.settings.params import PROFILES, merge
 from cifar_pipeline.settings.reading import load_params
+from tests.workspaces import change_yaml
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -15,8 +15,8 @@ def test_every_profile_of_the_repository_validates(params_file, profile):
     assert {"cnn9", "efficientnet_b0"} <= set(params.recipes)
 
 
-def test_seed_recipes_are_the_papers(params_file):
-    select_profile(params_file, "seed")
+def test_paper_recipes_have_the_reports_settings(params_file):
+    select_profile(params_file, "paper")
     params = load_params(params_file)
     k1, k2 = params.recipe("cnn9"), params.recipe("efficientnet_b0")
     assert (
@@ -50,14 +50,14 @@ def test_seed_recipes_are_the_papers(params_file):
     assert (params.splits.validation_fraction, params.splits.seed) == (0.2, 123)
 
 
-def changed(path, change):
-    content = yaml.safe_load(path.read_text())
-    change(content)
-    path.write_text(yaml.safe_dump(content))
+def recipe_file(params_file, name):
+    return params_file.parent / "recipes" / f"{name}.yaml"
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_name(params_file):
-    changed(params_file, lambda content: content["recipes"]["cnn9"]["seed"].update(batch_sise=64))
+    change_yaml(
+        recipe_file(params_file, "cnn9"), lambda content: content["paper"].update(batch_sise=64)
+    )
     with pytest.raises(
         PipelineError, match=r"batch_sise: no such key \(did you mean 'batch_size'\?\)"
     ):
@@ -65,15 +65,15 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(params_file):
 
 
 def test_a_wrong_value_is_named(params_file):
-    changed(params_file, lambda content: content["recipes"]["cnn9"]["seed"].update(epochs=0))
+    change_yaml(recipe_file(params_file, "cnn9"), lambda content: content["paper"].update(epochs=0))
     with pytest.raises(PipelineError, match=r"epochs: .*greater than or equal to 1 \(found 0\)"):
         load_params(params_file)
 
 
 def test_an_unknown_choice_is_refused_with_the_nearest_name(params_file):
-    changed(
-        params_file,
-        lambda content: content["recipes"]["cnn9"]["laptop"]["optimizer"].update(name="rmspop"),
+    change_yaml(
+        recipe_file(params_file, "cnn9"),
+        lambda content: content["laptop"]["optimizer"].update(name="rmspop"),
     )
     with pytest.raises(
         PipelineError, match=r"optimizer\.name: .*\(found 'rmspop'\) \(did you mean 'rmsprop'\?\)"
@@ -93,7 +93,7 @@ def test_an_unknown_choice_is_refused_with_the_nearest_name(params_file):
         ),
         ("cnn9", {"batch_norm_momentum": 0.9}, "cnn9 has no BatchNorm"),
         (
-            "ladder1",
+            "ladder5",
             {"early_stopping": None, "progressive": [{"size": 16, "epochs": 1}]},
             "whose dense layers take one image size",
         ),
@@ -125,8 +125,8 @@ def test_an_unknown_choice_is_refused_with_the_nearest_name(params_file):
             {"batch_size": 64, "cpu_devices": 3},
             "a `batch_size` of 64 with `cpu_devices: 3`",
         ),
-        ("ladder1", {"optimizer": {"part_rates": {"stem": 0.5}}}, "a rate for the `stem` with cnn"),
-        ("ladder6", {"freeze_blocks": 1}, "`freeze_blocks` with mobilenet"),
+        ("ladder5", {"optimizer": {"part_rates": {"stem": 0.5}}}, "a rate for the `stem` with cnn"),
+        ("resnet50", {"freeze_blocks": 1}, "`freeze_blocks` with resnet50"),
         (
             "cnn9",
             {"fit_on": "train_and_validation"},
@@ -166,21 +166,88 @@ def test_an_unknown_choice_is_refused_with_the_nearest_name(params_file):
     ],
 )
 def test_a_contradiction_is_named(params_file, recipe, change, message):
-    def contradict(content):
-        for profile in ("smoke", "quick", "laptop", "best"):
-            content["recipes"][recipe][profile] = {}
-        seed = content["recipes"][recipe]["seed"]
-        for key, value in change.items():
-            seed[key] = seed.get(key, {}) | value if isinstance(value, dict) else value
+    for name, file in load_params(params_file).recipes.items():
+        if file.extends == recipe:
+            recipe_file(params_file, name).unlink()
 
-    changed(params_file, contradict)
+    def contradict(content):
+        content["paper"] = merge(content["paper"], change)
+        for profile in set(PROFILES) - {"paper"}:
+            content.pop(profile, None)
+
+    change_yaml(recipe_file(params_file, recipe), contradict)
     with pytest.raises(PipelineError, match=message):
         load_params(params_file)
 
 
-def test_a_missing_profile_of_a_recipe_is_named(params_file):
-    changed(params_file, lambda content: content["recipes"]["cnn9"].pop("quick"))
-    with pytest.raises(PipelineError, match=r"recipe 'cnn9' has no \['quick'\]"):
+def test_a_profile_that_a_recipe_does_not_change_is_not_written(params_file):
+    change_yaml(recipe_file(params_file, "cnn9"), lambda content: content.pop("quick"))
+    params = load_params(params_file)
+    assert params.under("quick").recipe("cnn9") == params.under("paper").recipe("cnn9")
+
+
+def test_a_recipe_that_extends_another_states_only_how_it_differs(params_file):
+    recipe_file(params_file, "own").write_text(
+        "extends: cnn9\npaper: {seed: 7, epochs: 50}\nsmoke: {optimizer: {name: adamw}}\n"
+    )
+    params = load_params(params_file)
+    for profile in PROFILES:
+        own, base = (params.under(profile).recipe(name) for name in ("own", "cnn9"))
+        changes = {"seed": 7, **({"epochs": 50} if profile == "paper" else {})}
+        if profile == "smoke":
+            changes["optimizer"] = base.optimizer.model_copy(update={"name": "adamw"})
+        if profile in ("quick", "best", "laptop"):  # which set the epochs themselves
+            assert own.epochs == base.epochs
+        assert own == base.model_copy(update=changes)
+
+
+def test_recipes_that_extend_each_other_are_refused(params_file):
+    recipe_file(params_file, "one").write_text("extends: two\n")
+    recipe_file(params_file, "two").write_text("extends: one\n")
+    with pytest.raises(PipelineError, match="one extends two extends one"):
+        load_params(params_file)
+
+
+def test_a_recipe_that_extends_nothing_known_is_refused(params_file):
+    recipe_file(params_file, "own").write_text("extends: cnn\n")
+    with pytest.raises(PipelineError, match=r"no recipe or group 'cnn' \(did you mean 'cnn9'\?\)"):
+        load_params(params_file)
+
+
+@pytest.mark.parametrize(
+    "name", ["$(touch here)", ".", "a@b", "${item}", "Cnn", "9", "a-b", "a b", "ü", "a\nb"]
+)
+def test_names_follow_one_pattern_wherever_they_come_from(params_file, name):
+    """They become file names, job names and part of a shell command."""
+    before = load_params(params_file)
+    for change in (
+        {"models": [name]},
+        {"searches": [name]},
+        {"groups": {name: ["cnn9"]}},
+        {"groups": {"mine": [name]}},
+        {"ensembles": {name: {"members": ["cnn9", "control"]}}},
+        {"ensembles": {"mine": {"members": ["cnn9", name]}}},
+    ):
+        content = params_file.read_text()
+        change_yaml(params_file, lambda found, change=change: found.update(change))
+        with pytest.raises(PipelineError, match=r"String should match pattern"):
+            load_params(params_file)
+        params_file.write_text(content)
+    recipe_file(params_file, name).write_text("extends: cnn9\n")
+    with pytest.raises(PipelineError, match=r"String should match pattern"):
+        load_params(params_file)
+    recipe_file(params_file, name).unlink()
+    with pytest.raises(PipelineError, match="has other characters than"):
+        add_recipe(params_file, name, {}, "own")
+    assert load_params(params_file) == before
+
+
+@pytest.mark.parametrize("file", ["params.yaml", "recipes/cnn9.yaml"])
+def test_a_repeated_key_is_refused(params_file, file):
+    path = params_file.parent / file
+    key = "profile" if file == "params.yaml" else "laptop"
+    path.write_text(path.read_text() + f"{key}: quick\n")
+    with pytest.raises(PipelineError, match=rf'found duplicate key "{key}".*write each key once'):
         load_params(params_file)
 
 
@@ -212,8 +279,8 @@ def test_choosing_models_changes_one_line(params_file):
 
 
 def test_a_model_without_a_recipe_is_refused(params_file):
-    changed(params_file, lambda content: content.update(models=["cnn8"]))
-    with pytest.raises(PipelineError, match=r"no recipe 'cnn8' .*did you mean 'cnn9'"):
+    change_yaml(params_file, lambda content: content.update(models=["cnn8"]))
+    with pytest.raises(PipelineError, match=r"no recipe or group 'cnn8' .*did you mean 'cnn9'"):
         load_params(params_file)
 
 
@@ -249,13 +316,9 @@ def test_environment_replaces_address_and_weights(params_file, monkeypatch):
 
 
 def test_weights_are_named_by_architecture_for_every_seed(params_file, monkeypatch):
-    text = (
-        params_file.read_text().replace("  efficientnet_b0: #", "  other: &other #")
-        + "\n  efficientnet_b0: *other\n"
-    )
-    params_file.write_text(text)
+    recipe_file(params_file, "other").write_text("extends: efficientnet_b0\n")
     monkeypatch.setenv("CIFAR_WEIGHTS_EFFICIENTNET_B0", "/some/file.h5")
-    params = load_params(params_file).model_copy(update={"profile": "quick"})
+    params = load_params(params_file).under("quick")
     assert (
         params.recipe("other").weights
         == params.recipe("efficientnet_b0").weights
@@ -264,7 +327,7 @@ def test_weights_are_named_by_architecture_for_every_seed(params_file, monkeypat
 
 
 def test_floors_are_the_recipes_own_or_the_default(params_file):
-    params = load_params(params_file).model_copy(update={"profile": "quick"})
+    params = load_params(params_file).under("quick")
     assert (
         params.floor("cnn9")
         == params.floors["quick"]["cnn9"]
@@ -276,7 +339,7 @@ def test_floors_are_the_recipes_own_or_the_default(params_file):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("laptop: {default: 0.1, ", "laptop: {", "floors.laptop.default is missing; write 0.0"),
+        ("laptop:\n    default: 0.1\n", "laptop:\n", "floors.laptop.default is missing; write 0.0"),
         (
             "smoke: {default: 0.0, cnn9:",
             "smoke: {default: 0.0, cnn8:",
@@ -311,10 +374,13 @@ def test_floors_and_lists_are_checked(params_file, old, new, message):
             {"mixed": {"members": ["ladder1", "ladder1_coarse"]}},
             "ensembles.mixed has members of the 100 classes and of the 20 superclasses",
         ),
-        ({"cnn9": {"members": ["ladder1", "ladder2"]}}, "'cnn9' is a recipe's name"),
+        (
+            {"cnn9": {"members": ["ladder1", "ladder2"]}},
+            "'cnn9' is a recipe; give the ensemble another name",
+        ),
     ],
 )
 def test_an_ensemble_that_makes_no_sense_is_refused(params_file, ensembles, message):
-    changed(params_file, lambda content: content.update(ensembles=ensembles))
+    change_yaml(params_file, lambda content: content.update(ensembles=ensembles))
     with pytest.raises(PipelineError, match=message):
         load_params(params_file)

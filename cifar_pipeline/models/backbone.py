@@ -1,11 +1,15 @@
-"""MobileNet (Howard 2017) and ResNet50 (He 2015) from Keras Applications, with the dense layers that the reports put behind them."""
+"""MobileNet (Howard 2017) and ResNet50 (He 2015) from Keras Applications.
+
+The reports add a convolution and dense layers after them.
+"""
 
 from typing import Any
 
 import keras
 from keras import layers
 
-from cifar_pipeline.models.cnn import dense_layers
+from cifar_pipeline.models.construction import Construction
+from cifar_pipeline.models.dense import dense_layers
 from cifar_pipeline.models.pretrained import load_application
 from cifar_pipeline.settings.architectures import Backbone
 
@@ -13,13 +17,15 @@ APPLICATIONS = {"mobilenet": keras.applications.MobileNet, "resnet50": keras.app
 IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)
 
 
-def backbone_features(x: Any, architecture: Backbone, size: int | None, weights: str) -> Any:
-    """Symbolic pixels 0..255 (N, size, size, 3) to features (N, last of the hidden units, or the channels).
+def features(x: Any, architecture: Backbone, construction: Construction) -> Any:
+    """Symbolic pixels 0..255 (N, size, size, 3) to features (N, C).
+
+    C is the last of the hidden units, or the channels if there are none.
 
     Raises: PipelineError as `load_application` does.
     """
     network = load_application(
-        architecture.name, APPLICATIONS[architecture.name], size, weights, pooling=None
+        architecture, APPLICATIONS[architecture.name], construction, pooling=None
     )
     x = network(_scaled(x, architecture))
     if architecture.convolution:

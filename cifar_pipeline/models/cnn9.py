@@ -1,30 +1,27 @@
-"""The nine-layer CNN of the reports (K1): six convolutions in three blocks, then three dense layers."""
+"""The nine-layer CNN of the reports (K1): six convolutions in three blocks, three dense layers."""
 
 from typing import Any
 
 from keras import layers
 
+from cifar_pipeline.models.construction import Construction
 from cifar_pipeline.settings.architectures import Cnn9
 
 
-def cnn9_features(
-    x: Any, architecture: Cnn9, channel_mean: tuple[float, float, float], *, any_size: bool
-) -> Any:
-    """Symbolic pixels 0..255 (N, H, W, 3) to features (N, units), centred per channel as the paper's generator did.
+def features(x: Any, architecture: Cnn9, construction: Construction) -> Any:
+    """Symbolic pixels 0..255 (N, H, W, 3) to features (N, units).
 
-    With the default widths and 32×32 pixels, and 100 outputs behind it, the network has 13,870,484 parameters.
-
-    Args:
-        any_size: let the network see smaller images than 32×32 in its first epochs: what the convolutions make of them is
-            repeated to 4×4, where 32×32 pixels arrive by themselves, so that the dense layers are the same.
+    The pixels are centred per channel as the paper's generator did. With the default widths,
+    32×32 pixels and 100 outputs, the network has 13,870,484 parameters. If it takes images of any
+    size, the feature maps of smaller ones are repeated to 4×4, which is what 32×32 pixels give
+    anyway, so that the dense layers are the same.
     """
     activated: dict[str, Any] = {
         "activation": "relu",
         "kernel_initializer": architecture.initializer,
     }
-    x = layers.Rescaling(
-        1 / 255, offset=[-mean for mean in channel_mean], dtype="float32", name="centre"
-    )(x)
+    offset = [-mean for mean in construction.channel_mean]
+    x = layers.Rescaling(1 / 255, offset=offset, dtype="float32", name="centre")(x)
     for block, (filters, dropout) in enumerate(
         zip(architecture.filters, architecture.block_dropout, strict=True), start=1
     ):
@@ -32,7 +29,7 @@ def cnn9_features(
             x = layers.Conv2D(filters, 3, padding="same", **activated, name=f"conv{block}{part}")(x)
         x = layers.MaxPooling2D(2, name=f"pool{block}")(x)
         x = layers.Dropout(dropout, name=f"drop{block}")(x)
-    if any_size:
+    if construction.size is None:
         x = layers.Resizing(4, 4, "nearest", name="to_grid")(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(architecture.units, **activated, name="dense1")(x)

@@ -1,4 +1,4 @@
-"""What an epoch of a recipe costs beside its others, before it has been trained."""
+"""What an epoch of a recipe costs compared with its others, before it has been trained."""
 
 import math
 from collections.abc import Iterator
@@ -10,12 +10,13 @@ from cifar_pipeline.settings.recipe import Phase, Recipe
 
 
 def epoch_costs(model: keras.Model, recipe: Recipe) -> list[float]:
-    """About what each epoch costs, in numbers that layers put out for one image.
+    """About what each epoch costs, counted in numbers that layers put out for one image.
 
-    Each layer's count once for the way forward, once for the gradient of its inputs if it or a layer before it trains, and once
-    for that of its weights if they train. Most layers of an EfficientNet wait for memory, not for arithmetic: the phases of
-    `efficientnet_b0_final` are within a tenth of what they took (benchmarks/results/laptop.md). EfficientNetV2-B0's smallest images
-    took more than their share.
+    Each layer counts once for the way forward, once for the gradient of its inputs if it or a layer
+    before it trains, and once for that of its weights if they train. Most layers of an EfficientNet
+    wait for memory, not for arithmetic: the phases of `efficientnet_b0_final` are within a tenth of
+    what they took (benchmarks/results/laptop.md). EfficientNetV2-B0's smallest images took more
+    than their share.
 
     Args:
         model: a classifier's, of which nothing is frozen yet.
@@ -36,7 +37,7 @@ def _cost(model: keras.Model, phase: Phase) -> float:
 
 
 def _outputs(network: keras.Model, size: int) -> Iterator[tuple[keras.Layer, tuple[int, ...]]]:
-    """The layers of a network of images and of networks within it, in their order, with the shapes of what they put out."""
+    """The layers of a network and of the networks within it, in order, with their output shapes."""
     own = [layer for layer in network.layers if not isinstance(layer, keras.Model)]
     shapes = iter(
         keras.Model(network.inputs, [layer.output for layer in own]).compute_output_shape(

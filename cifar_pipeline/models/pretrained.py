@@ -1,4 +1,4 @@
-"""Networks of Keras Applications without their heads, from the weights that a recipe names."""
+"""Networks of Keras Applications without their heads, with the weights that a recipe names."""
 
 import warnings
 from collections.abc import Callable
@@ -8,24 +8,23 @@ from typing import Any
 import keras
 
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.models.construction import Construction
+from cifar_pipeline.settings.architectures import KerasApplication
 
 
 def load_application(
-    name: str,
+    architecture: KerasApplication,
     application: Callable[..., keras.Model],
-    size: int | None,
-    weights: str,
+    construction: Construction,
     pooling: str | None,
 ) -> keras.Model:
-    """The network of `application` from (N, size, size, 3) to feature maps, or what `pooling` makes of them.
+    """The network of `application` from (N, size, size, 3) to feature maps, pooled by `pooling`.
 
-    Args:
-        name: what errors call it.
-        size: None for images of any size.
-        weights: `imagenet` (Keras fetches and verifies the file), `none`, or the path of a file in Keras' own layout.
+    Keras fetches the weights `imagenet` and verifies them; a file must have Keras' own layout.
 
     Raises: PipelineError when pretrained weights are asked for and cannot be had, or do not fit.
     """
+    size, weights, name = construction.size, construction.weights, architecture.name
     settings: dict[str, Any] = {
         "include_top": False,
         "input_shape": (size, size, 3),
@@ -36,24 +35,25 @@ def load_application(
     if weights == "imagenet":
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings(
-                    "ignore", message=".*input_shape.*"
-                )  # MobileNet's: that 224 is what it was trained on
+                # MobileNet warns that it was trained on 224 pixels.
+                warnings.filterwarnings("ignore", message=".*input_shape.*")
                 return application(weights="imagenet", **settings)
         except Exception as error:  # Keras wraps every network failure in a bare Exception
             raise PipelineError(
-                f"the ImageNet weights of {name} cannot be fetched ({error}). Run where there is internet once, or set "
-                f"CIFAR_WEIGHTS_<ARCHITECTURE> or the recipe's `weights` to a file of them; `weights: none` trains from random ones."
+                f"the ImageNet weights of {name} cannot be fetched ({error}). Run once where "
+                f"there is internet, or set {architecture.weights_variable} or the recipe's "
+                "`weights` to a file that holds them; `weights: none` trains from random ones."
             ) from None
     model = application(weights=None, **settings)
     path = Path(weights).expanduser()
     if not path.is_file():
         raise PipelineError(
-            f"there are no pretrained weights at {path}; correct `weights` in params.yaml or fetch the file"
+            f"there are no pretrained weights at {path}; correct the recipe's `weights` or "
+            f"{architecture.weights_variable}, or fetch the file"
         )
     try:
         with warnings.catch_warnings():
-            # Keras only warns about parts that a file lacks, and leaves them random.
+            # Keras only warns about parts that a file lacks and leaves them random.
             warnings.simplefilter("error", UserWarning)
             model.load_weights(path)
     except (ValueError, OSError, KeyError, UserWarning) as error:

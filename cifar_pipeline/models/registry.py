@@ -1,6 +1,8 @@
-"""Architectures by name. A model takes uint8 (N, 32, 32, 3) and gives float32 logits, (N, 100) or of superclasses (N, 20).
+"""From a recipe to its model: uint8 images (N, 32, 32, 3) to float32 logits (N, 100 or 20).
 
-Resizing, rescaling and centring are layers of the model: what was trained is what is saved and what is served.
+Resizing, rescaling and centring are layers of the model, so that what was trained is what is saved
+and served. The module of an architecture is imported when its network is built, so that a model
+does not depend on the code of other architectures.
 """
 
 import math
@@ -8,17 +10,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import keras
 
 from cifar_pipeline.dataset.table import CLASSES
-from cifar_pipeline.models.backbone import backbone_features
-from cifar_pipeline.models.cnn import cnn_features
-from cifar_pipeline.models.cnn9 import cnn9_features
-from cifar_pipeline.models.efficientnet import efficientnet_features
-from cifar_pipeline.settings.architectures import Backbone, Cnn, Cnn9
-from cifar_pipeline.settings.recipe import Part, Phase, Recipe
+from cifar_pipeline.models.construction import Construction
+from cifar_pipeline.settings.architectures import Architecture, Part
+from cifar_pipeline.settings.recipe import Phase, Recipe
 
 INPUT_SIZE = 32
 RESIZE = "resize"
@@ -31,21 +31,23 @@ class Classifier:
     model: keras.Model
     """uint8 (N, 32, 32, 3) to logits (N, classes): complete, what is saved and served."""
     trainer: keras.Model
-    """What is compiled, so that the optimiser is not saved; takes images of any size for recipes that augment after resizing."""
+    """What is compiled, so that the optimiser is not saved. It takes images of any size for recipes
+    that augment after resizing."""
 
 
 def build_classifier(recipe: Recipe, channel_mean: tuple[float, float, float]) -> Classifier:
-    """Build the recipe's model, pretrained weights loaded.
+    """Build the recipe's model with its pretrained weights.
 
     Args:
-        channel_mean: mean of the training pixels per channel, / 255; `cnn9` is centred by it.
+        channel_mean: mean of the training pixels per channel, / 255.
 
     Raises: PipelineError when the weights are asked for and cannot be had or do not fit.
     """
     size = None if recipe.progressive else recipe.image_size
     pixels = keras.Input((size, size, 3), name="pixels")
+    construction = Construction(size, recipe.weights, channel_mean)
     with _float_policy(recipe.float_policy):
-        features = _features(pixels, recipe, channel_mean, size)
+        features = _features(pixels, recipe.architecture, construction)
         features = keras.layers.Dropout(recipe.architecture.dropout, name="drop_head")(features)
     logits = keras.layers.Dense(CLASSES[recipe.target], dtype="float32", name="logits")(features)
     network = keras.Model(pixels, logits, name=recipe.architecture.name)
@@ -63,7 +65,10 @@ def build_classifier(recipe: Recipe, channel_mean: tuple[float, float, float]) -
 
 
 def set_phase(model: keras.Model, phase: Phase) -> None:
-    """Set the image size that the network of a progressive recipe sees, and which layers train. Traced functions must be made anew."""
+    """Set the image size that the network of a progressive recipe sees, and which layers train.
+
+    Functions traced before keep the old phase and must be traced again.
+    """
     for layer in model.layers:
         if layer.name == RESIZE:
             layer.height = layer.width = phase.size
@@ -81,8 +86,11 @@ def trains(layer: keras.Layer, phase: Phase) -> bool:
 
 
 def count_parameters(model: keras.Model) -> tuple[int, int]:
-    """All weights and the trainable ones of a model of which nothing is frozen, as papers count them: without the constants of a
-    Normalization layer (7 in EfficientNet), which Keras keeps as weights."""
+    """All weights and the trainable ones, as papers count them, while nothing is frozen.
+
+    The constants of a Normalization layer (7 in EfficientNet), which Keras keeps as weights, are
+    left out.
+    """
     constants = {
         id(weight)
         for layer in model._flatten_layers()
@@ -95,31 +103,28 @@ def count_parameters(model: keras.Model) -> tuple[int, int]:
     )
 
 
-def part_of(variable: str) -> Part:
-    """Which part of the network a variable belongs to, by its path."""
+def part_of(variable: str, stem_layers: tuple[str, ...]) -> Part:
+    """Which part of the network a variable belongs to, by its path.
+
+    Args:
+        stem_layers: how the names of the architecture's first layers begin.
+    """
     if variable.startswith("logits/"):
         return "head"
-    return "stem" if variable.startswith(("stem_", "conv1a/")) else "body"
+    return "stem" if variable.startswith(stem_layers) else "body"
 
 
 def _block(layer: str) -> float:
-    """The number in an EfficientNet layer's name, 0.5 for the stem, infinity for what comes after the blocks."""
+    """The number in the name of a layer of a block, 0.5 for the stem, infinity for what follows."""
     if layer.startswith("stem_"):
         return 0.5
     number = re.match(r"block(\d)", layer)
     return int(number[1]) if number else math.inf
 
 
-def _features(
-    pixels: Any, recipe: Recipe, channel_mean: tuple[float, float, float], size: int | None
-) -> Any:
-    if isinstance(recipe.architecture, Cnn9):
-        return cnn9_features(pixels, recipe.architecture, channel_mean, any_size=size is None)
-    if isinstance(recipe.architecture, Cnn):
-        return cnn_features(pixels, recipe.architecture)
-    if isinstance(recipe.architecture, Backbone):
-        return backbone_features(pixels, recipe.architecture, size, recipe.weights)
-    return efficientnet_features(pixels, recipe.architecture.name, size, recipe.weights)
+def _features(pixels: Any, architecture: Architecture, construction: Construction) -> Any:
+    family = import_module(f"cifar_pipeline.models.{architecture.module}")
+    return family.features(pixels, architecture, construction)
 
 
 def _with_resizing(network: keras.Model, recipe: Recipe, size: int | None) -> keras.Model:

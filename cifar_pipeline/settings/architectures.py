@@ -1,13 +1,57 @@
-"""The architectures a recipe can name, and their settings."""
+"""The architectures a recipe can name, their settings, and the facts that rules about recipes need.
 
-from typing import Annotated, Literal
+Adding an architecture takes one settings type here and one module in `cifar_pipeline/models/`.
+"""
+
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from cifar_pipeline.settings.base import Count, Fraction, Settings
 
+Part = Literal["stem", "body", "head"]
+"""Parts of a network that can have learning rates of their own."""
 
-class Cnn9(Settings):
+
+class ArchitectureSettings(Settings):
+    """What every architecture has: a name, dropout before the output layer, and its facts."""
+
+    name: str
+    dropout: Fraction = Field(0.0, description="before the output layer")
+
+    module: ClassVar[str]
+    """the module in `cifar_pipeline/models/` that builds it"""
+    has_pretrained_weights: ClassVar[bool] = False
+    freezable_blocks: ClassVar[int] = 0
+    """how many of its blocks can be frozen; their layers are named `block1...` and so on"""
+    stem_layers: ClassVar[tuple[str, ...]] = ()
+    """how the names of its first layers begin, if they can have a learning rate of their own"""
+    takes_any_size: ClassVar[bool] = False
+    """whether the same weights take images of several sizes, as progressive training needs"""
+    largest_image: ClassVar[int | None] = None
+    """the largest of those sizes, at which a progressive training ends; None if there is none"""
+
+    @property
+    def smallest_image(self) -> int:
+        """Pixels a side below which nothing of an image is left."""
+        return 1
+
+    @property
+    def has_batch_norm(self) -> bool:
+        return True
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """The parts that can have a learning rate of their own."""
+        return frozenset({"stem", "body", "head"} if self.stem_layers else {"body", "head"})
+
+    @property
+    def weights_variable(self) -> str:
+        """The environment variable that names a file of pretrained weights."""
+        return f"CIFAR_WEIGHTS_{self.name.upper()}"
+
+
+class Cnn9(ArchitectureSettings):
     """The nine-layer CNN of K1."""
 
     name: Literal["cnn9"]
@@ -17,9 +61,22 @@ class Cnn9(Settings):
     initializer: Literal["glorot_uniform", "he_normal"] = "glorot_uniform"
     dropout: Fraction = Field(0.5, description="after the dense layers")
 
+    module = "cnn9"
+    stem_layers = ("conv1a",)
+    takes_any_size = True
+    largest_image = 32
+
+    @property
+    def smallest_image(self) -> int:
+        return 8
+
+    @property
+    def has_batch_norm(self) -> bool:
+        return False
+
 
 class ConvBlock(Settings):
-    """A convolution with relu, and a halving of the image."""
+    """A convolution with ReLU, followed by pooling that halves the image."""
 
     filters: Count
     kernel: Count = 3
@@ -27,7 +84,7 @@ class ConvBlock(Settings):
     dropout: Fraction = 0.0
 
 
-class Cnn(Settings):
+class Cnn(ArchitectureSettings):
     """A plain CNN: blocks of one convolution, then dense layers."""
 
     name: Literal["cnn"]
@@ -36,33 +93,56 @@ class Cnn(Settings):
         (), description="units of the dense layers before the output layer"
     )
     hidden_dropout: Fraction = Field(0.0, description="between dense layers")
-    dropout: Fraction = Field(0.0, description="before the output layer")
+
+    module = "cnn"
+
+    @property
+    def smallest_image(self) -> int:
+        return 2 ** len(self.blocks)
+
+    @property
+    def has_batch_norm(self) -> bool:
+        return any(block.batch_norm for block in self.blocks)
+
+
+class KerasApplication(ArchitectureSettings):
+    """A network of Keras Applications. It pools its feature maps, so it takes any size from 32."""
+
+    has_pretrained_weights = True
+    takes_any_size = True
+
+    @property
+    def smallest_image(self) -> int:
+        return 32
 
 
 class HeadConvolution(Settings):
-    """A convolution with relu behind a network of Keras Applications."""
+    """A convolution with ReLU after a network of Keras Applications."""
 
     filters: Count
     kernel: Count
 
 
-class Backbone(Settings):
-    """MobileNet or ResNet50 of Keras Applications, then a convolution and dense layers where the recipe asks."""
+class Backbone(KerasApplication):
+    """MobileNet or ResNet50, then a convolution and dense layers if the recipe asks for them."""
 
     name: Literal["mobilenet", "resnet50"]
     scaling: Literal["imagenet", "unit"] = Field(
-        "imagenet", description="pixels as the weights were trained on, or as reports did: 0 to 1"
+        "imagenet",
+        description="`imagenet` scales pixels as the weights were trained on, `unit` to 0..1 as "
+        "the reports did",
     )
     convolution: HeadConvolution | None = None
     hidden: tuple[Count, ...] = Field(
         (), description="units of the dense layers before the output layer"
     )
     hidden_dropout: Fraction = Field(0.0, description="between dense layers")
-    dropout: Fraction = Field(0.0, description="before the output layer")
+
+    module = "backbone"
 
 
-class EfficientNet(Settings):
-    """Of Keras Applications."""
+class EfficientNet(KerasApplication):
+    """EfficientNet B0 to B7 (Tan & Le 2019)."""
 
     name: Literal[
         "efficientnet_b0",
@@ -73,6 +153,18 @@ class EfficientNet(Settings):
         "efficientnet_b5",
         "efficientnet_b6",
         "efficientnet_b7",
+    ]
+    dropout: Fraction = Field(0.5, description="before the output layer")
+
+    module = "efficientnet"
+    freezable_blocks = 7
+    stem_layers = ("stem_",)
+
+
+class EfficientNetV2(KerasApplication):
+    """EfficientNetV2 B0 to B3 (Tan & Le 2021)."""
+
+    name: Literal[
         "efficientnetv2_b0",
         "efficientnetv2_b1",
         "efficientnetv2_b2",
@@ -80,5 +172,11 @@ class EfficientNet(Settings):
     ]
     dropout: Fraction = Field(0.5, description="before the output layer")
 
+    module = "efficientnet"
+    freezable_blocks = 6
+    stem_layers = ("stem_",)
 
-Architecture = Annotated[Cnn9 | Cnn | Backbone | EfficientNet, Field(discriminator="name")]
+
+Architecture = Annotated[
+    Cnn9 | Cnn | Backbone | EfficientNet | EfficientNetV2, Field(discriminator="name")
+]

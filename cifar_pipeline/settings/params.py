@@ -105,7 +105,7 @@ class Params(Settings):
         Raises: PipelineError for a recipe that is unknown or does not validate.
         """
         recipe = self.recipe_as_written(name)
-        local = os.environ.get(f"CIFAR_WEIGHTS_{recipe.architecture.name.upper()}")
+        local = os.environ.get(recipe.architecture.weights_variable)
         return (
             recipe.model_copy(update={"weights": local})
             if local and recipe.weights == "imagenet"

@@ -1,14 +1,14 @@
-"""A recipe: everything that decides what a training produces, apart from its input data. Types and their rules, no I/O."""
+"""A recipe: everything that decides what a training produces, apart from its input data.
+
+Types and their rules; no I/O.
+"""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from cifar_pipeline.settings.architectures import Architecture, Backbone, Cnn, Cnn9
+from cifar_pipeline.settings.architectures import Architecture, Part
 from cifar_pipeline.settings.base import Count, Fraction, OpenFraction, Positive, Settings
-
-Part = Literal["stem", "body", "head"]
-
 
 Target = Literal["fine", "coarse"]
 
@@ -26,20 +26,21 @@ class Phase(Settings):
 
     size: Count = Field(description="height and width in pixels that the network sees")
     freeze_batch_norm: bool = False
-    freeze_blocks: Annotated[int, Field(ge=0, le=7)] = 0
+    freeze_blocks: Annotated[int, Field(ge=0)] = 0
 
 
 class Step(Settings):
-    """Some epochs at another image size; what they do not say about frozen parts is as the recipe has it."""
+    """Some epochs at another image size. Frozen parts default to what the recipe says."""
 
     epochs: Count
     size: Count
     freeze_batch_norm: bool | None = None
-    freeze_blocks: Annotated[int, Field(ge=0, le=7)] | None = None
+    freeze_blocks: Annotated[int, Field(ge=0)] | None = None
 
 
 class Augmentation(Settings):
-    """Random transforms of training images; probabilities, or ranges as fractions of the image size."""
+    """Random transforms of training images: probabilities, or ranges as fractions of the image
+    size unless another unit is given."""
 
     order: Literal["native", "resized"] = Field(
         "native", description="augment before or after resizing the image"
@@ -56,12 +57,13 @@ class Augmentation(Settings):
     color: Fraction = Field(0.0, description="range of brightness, contrast and saturation")
     erase: Fraction = Field(
         0.0,
-        description="probability of one grey rectangle, a quarter to half the image a side (cutout)",
+        description="probability of a grey rectangle, a quarter to half the image a side (cutout)",
     )
 
 
 class Mixing(Settings):
-    """Blend the images of a batch in pairs, and their labels: mixup (Zhang 2018) or CutMix (Yun 2019), half each where both are set."""
+    """Blend the images of a batch in pairs, and their labels, by mixup (Zhang 2018), CutMix
+    (Yun 2019), or either with equal probability when both are set."""
 
     probability: Fraction = Field(description="share of the batches")
     mixup: Positive | None = Field(None, description="alpha of the Beta distribution")
@@ -85,10 +87,10 @@ class Optimizer(Settings):
     clip_norm: Positive | None = Field(None, description="largest global norm of the gradients")
     ema: OpenFraction | None = Field(
         None,
-        description="validate and save an exponential moving average of the weights, of this momentum",
+        description="validate and save a moving average of the weights with this momentum",
     )
     part_rates: dict[Part, Positive] = Field(
-        {}, description="factors of the learning rate: stem, body, head; 1 where absent"
+        {}, description="factors of the learning rate of stem, body and head; default: 1"
     )
 
     @model_validator(mode="after")
@@ -97,7 +99,8 @@ class Optimizer(Settings):
             raise ValueError("`weight_decay` with `adam`; name it `adamw`")
         if self.name in ("adam", "adamw") and self.momentum:
             raise ValueError(
-                f"`momentum` with `{self.name}`, which has its own; remove it, or use `sgd` or `rmsprop`"
+                f"`momentum` with `{self.name}`, which has its own; remove it, or use `sgd` "
+                "or `rmsprop`"
             )
         if self.nesterov and not (self.name == "sgd" and self.momentum):
             raise ValueError("`nesterov` needs `name: sgd` and a `momentum`")
@@ -146,7 +149,8 @@ class Schedule(Settings):
 
 
 class Plateau(Settings):
-    """Multiply the learning rate by `factor` after `patience` epochs without a better mean validation loss."""
+    """Multiply the learning rate by `factor` after `patience` epochs without a lower mean
+    validation loss."""
 
     patience: Count
     factor: OpenFraction
@@ -174,16 +178,17 @@ class Recipe(Settings):
     batch_norm_momentum: Fraction | None = Field(
         None, description="of the moving statistics; short trainings need a lower one than Keras'"
     )
-    freeze_blocks: Annotated[int, Field(ge=0, le=7)] = Field(
-        0, description="stem and this many first blocks keep their weights"
+    freeze_blocks: Annotated[int, Field(ge=0)] = Field(
+        0, description="the stem and this many of the first blocks keep their weights"
     )
     float_policy: Literal["float32", "mixed_bfloat16"] = "float32"
     fit_on: Literal["train", "train_and_validation"] = Field(
         "train",
-        description="with the validation images, for a fixed number of epochs: nothing is then left to choose or to calibrate by",
+        description="`train_and_validation` trains on the validation images too, for a fixed "
+        "number of epochs, so that none are left to choose an epoch or to calibrate by",
     )
     train_per_class: Count | None = Field(
-        None, description="train on this many images a class; all where absent"
+        None, description="train on this many images of each class; default: all of them"
     )
     validation_per_class: Count | None = None
     augmentation: Augmentation = Augmentation()
@@ -201,50 +206,56 @@ class Recipe(Settings):
     device: Literal["any", "gpu"] = Field("any", description="`gpu` refuses to train without one")
     cpu_devices: Count = Field(
         1,
-        description="devices that a CPU is divided into, each with its share of cores and batch and its own BatchNorm statistics",
+        description="devices that a CPU is divided into, each with its share of the cores and of "
+        "the batch, and with BatchNorm statistics of its own",
     )
 
     @model_validator(mode="after")
     def _fits_its_architecture(self) -> Self:
-        architecture, phases = (
-            self.architecture,
-            [self.phase_at(epoch) for epoch in range(self.epochs)],
-        )
-        if isinstance(architecture, Cnn9 | Cnn):
+        architecture, name = self.architecture, self.architecture.name
+        phases = [self.phase_at(epoch) for epoch in range(self.epochs)]
+        if not architecture.has_pretrained_weights:
             if self.weights != "none":
                 raise ValueError(
-                    f"there are no pretrained weights for {architecture.name}; `weights: none`, not '{self.weights}'"
+                    f"there are no pretrained weights for {name}; write `weights: none`, "
+                    f"not '{self.weights}'"
                 )
             if any(phase.freeze_blocks or phase.freeze_batch_norm for phase in phases):
+                raise ValueError(f"{name} has nothing pretrained to freeze; remove `freeze_*`")
+        if self.batch_norm_momentum is not None and not architecture.has_batch_norm:
+            raise ValueError(f"{name} has no BatchNorm; remove `batch_norm_momentum`")
+        if "stem" in self.optimizer.part_rates and "stem" not in architecture.parts:
+            raise ValueError(
+                f"a rate for the `stem` with {name}, which has only `body` and `head`; remove it"
+            )
+        blocks = architecture.freezable_blocks
+        if not blocks and any(phase.freeze_blocks for phase in phases):
+            raise ValueError(
+                f"`freeze_blocks` with {name}, which cannot be frozen block by block; remove it"
+            )
+        if any(phase.freeze_blocks > blocks for phase in phases):
+            raise ValueError(f"`freeze_blocks` above {blocks}: {name} has {blocks} blocks")
+        return self
+
+    @model_validator(mode="after")
+    def _has_sizes_of_its_architecture(self) -> Self:
+        architecture, name = self.architecture, self.architecture.name
+        if self.progressive:
+            if not architecture.takes_any_size:
                 raise ValueError(
-                    f"{architecture.name} has nothing pretrained to freeze; remove `freeze_*`"
+                    f"`progressive` with {name}, whose dense layers take one image size; remove it"
                 )
-        if isinstance(architecture, Cnn9):
-            if self.batch_norm_momentum is not None:
-                raise ValueError("cnn9 has no BatchNorm; remove `batch_norm_momentum`")
-            if self.progressive and (
-                self.image_size != 32 or any(not 8 <= step.size <= 32 for step in self.progressive)
+            if (most := architecture.largest_image) and (
+                self.image_size != most or any(step.size > most for step in self.progressive)
             ):
                 raise ValueError(
-                    "`progressive` with cnn9 ends at `image_size: 32` and takes 8 to 32 pixels before"
+                    f"`progressive` with {name} ends at `image_size: {most}` and takes "
+                    f"{architecture.smallest_image} to {most} pixels before"
                 )
-        if isinstance(architecture, Cnn) and self.progressive:
-            raise ValueError(
-                "`progressive` with cnn, whose dense layers take one image size; remove it"
-            )
-        if isinstance(architecture, Backbone) and any(phase.freeze_blocks for phase in phases):
-            raise ValueError(
-                f"`freeze_blocks` with {architecture.name}; only EfficientNets freeze block by block"
-            )
-        if "stem" in self.optimizer.part_rates and isinstance(architecture, Cnn | Backbone):
-            raise ValueError(
-                f"a rate for the `stem` with {architecture.name}, of which only `body` and `head` are told apart"
-            )
-        blocks = 6 if architecture.name.startswith("efficientnetv2") else 7
-        if any(phase.freeze_blocks > blocks for phase in phases):
-            raise ValueError(
-                f"`freeze_blocks` above {blocks}: {architecture.name} has {blocks} blocks"
-            )
+        smallest = architecture.smallest_image
+        for size in (self.image_size, *(step.size for step in self.progressive)):
+            if size < smallest:
+                raise ValueError(f"images of {size} pixels; {name} takes {smallest} or more")
         return self
 
     @model_validator(mode="after")
@@ -254,37 +265,48 @@ class Recipe(Settings):
             phase.freeze_batch_norm for phase in phases
         ):
             raise ValueError(
-                "`batch_norm_momentum` with `freeze_batch_norm`, which uses the statistics as they are; keep one of them"
+                "`batch_norm_momentum` with `freeze_batch_norm`, which uses the statistics as they "
+                "are; keep one of them"
             )
         if self.progressive and self.augmentation.order == "resized":
             raise ValueError(
-                "`progressive` with `augmentation.order: resized`, which resizes once, before; use `native`"
+                "`progressive` with `augmentation.order: resized`, which resizes once, before "
+                "augmenting; use `native`"
             )
         if (used := sum(step.epochs for step in self.progressive)) and used >= self.epochs:
             raise ValueError(
-                f"`progressive` takes {used} of {self.epochs} epochs and leaves none at `image_size`"
+                f"`progressive` takes {used} of {self.epochs} epochs and leaves none at "
+                "`image_size`; lower its epochs"
             )
         if self.batch_size % self.cpu_devices:
             raise ValueError(
-                f"a `batch_size` of {self.batch_size} with `cpu_devices: {self.cpu_devices}`, which cannot share it equally"
+                f"a `batch_size` of {self.batch_size} with `cpu_devices: {self.cpu_devices}`, "
+                "which cannot share it equally; make it a multiple"
             )
         if self.schedule.restarts and (last := self.schedule.restarts[-1].after) >= self.epochs:
             raise ValueError(f"a restart after {last} epochs, of {self.epochs} in all; remove it")
+        if self.plateau and self.schedule.name != "constant":
+            raise ValueError(
+                f"`plateau` with the schedule `{self.schedule.name}`; a plateau rule needs "
+                "`constant`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_choose_an_epoch(self) -> Self:
         for name in ("early_stopping", "plateau"):
             if self.progressive and getattr(self, name):
                 raise ValueError(
-                    f"`{name}` with `progressive`; losses at different image sizes do not compare; remove one of them"
+                    f"`{name}` with `progressive`; losses at different image sizes do not compare; "
+                    "remove one of them"
                 )
         if self.fit_on == "train_and_validation":
             for name in ("early_stopping", "plateau", "train_per_class", "validation_per_class"):
                 if getattr(self, name):
                     raise ValueError(
-                        f"`{name}` with `fit_on: train_and_validation`, which leaves no validation images; set it to null"
+                        f"`{name}` with `fit_on: train_and_validation`, which leaves no validation "
+                        "images; set it to null"
                     )
-        if self.plateau and self.schedule.name != "constant":
-            raise ValueError(
-                f"`plateau` with the schedule `{self.schedule.name}`; a plateau rule needs `constant`"
-            )
         return self
 
     def phase_at(self, epoch: int) -> Phase:

@@ -72,7 +72,13 @@ def train(
         if len(devices) > 1 and not own_statistics:
             share_statistics(trainer)
         trainer.compile(
-            optimizer=build_optimizer(recipe.optimizer, recipe.schedule, steps, recipe.epochs),
+            optimizer=build_optimizer(
+                recipe.optimizer,
+                recipe.schedule,
+                steps,
+                recipe.epochs,
+                recipe.architecture.stem_layers,
+            ),
             loss=keras.losses.CategoricalCrossentropy(
                 from_logits=True, label_smoothing=recipe.label_smoothing
             ),

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 
 from cifar_pipeline.models.registry import part_of
-from cifar_pipeline.settings.recipe import Optimizer, Part, Schedule
+from cifar_pipeline.settings.architectures import Part
+from cifar_pipeline.settings.recipe import Optimizer, Schedule
 
 KINDS: dict[str, type[keras.optimizers.Optimizer]] = {
     "adam": keras.optimizers.Adam,
@@ -17,9 +18,17 @@ KINDS: dict[str, type[keras.optimizers.Optimizer]] = {
 
 
 def build_optimizer(
-    settings: Optimizer, schedule: Schedule, steps: int, epochs: int
+    settings: Optimizer,
+    schedule: Schedule,
+    steps: int,
+    epochs: int,
+    stem_layers: tuple[str, ...] = (),
 ) -> keras.optimizers.Optimizer:
-    """The Keras optimiser of a recipe that takes `steps` steps in each of `epochs`."""
+    """The Keras optimiser of a recipe that takes `steps` steps in each of `epochs`.
+
+    Args:
+        stem_layers: how the names of the layers begin that have the rate of the `stem`.
+    """
     arguments: dict[str, Any] = {"global_clipnorm": settings.clip_norm}
     if settings.ema:
         arguments |= {"use_ema": True, "ema_momentum": settings.ema}
@@ -29,7 +38,7 @@ def build_optimizer(
         arguments |= {"nesterov": True}
     if settings.weight_decay or settings.name == "adamw":  # AdamW's own default is not zero
         arguments |= {"weight_decay": settings.weight_decay}
-    kind = _for_parts(KINDS[settings.name], settings.part_rates)
+    kind = _for_parts(KINDS[settings.name], settings.part_rates, stem_layers)
     optimizer = kind(_rate(settings.learning_rate, schedule, steps, epochs), **arguments)
     if settings.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
@@ -37,19 +46,24 @@ def build_optimizer(
 
 
 def _for_parts(
-    kind: type[keras.optimizers.Optimizer], factors: dict[Part, float]
+    kind: type[keras.optimizers.Optimizer],
+    factors: dict[Part, float],
+    stem_layers: tuple[str, ...],
 ) -> type[keras.optimizers.Optimizer]:
     """`kind` with a factor of its learning rate for each part of the network.
 
-    Not Keras' MultiOptimizer: it has no learning rate of its own, clips each part by itself, and cannot leave out what is frozen.
+    Keras' MultiOptimizer would not do: it has no learning rate of its own, clips each part by
+    itself, and cannot leave out what is frozen.
     """
 
     class ForParts(kind):  # type: ignore[misc,valid-type]
         _rate: Any = None
 
         def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-            """One step, for which the schedule is asked once: Keras asks again for every variable that decays, and has each answer
-            traced and computed anew (benchmarks/steps.py).
+            """One step, for which the schedule is asked once.
+
+            Keras asks again for every variable that decays, and each answer is traced and computed
+            anew (benchmarks/steps.py).
             """
             self._rate = keras.ops.convert_to_tensor(self._get_current_learning_rate())
             try:
@@ -63,10 +77,14 @@ def _for_parts(
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
             # The variable may be the backend's own, which has no path.
             path = self._trainable_variables[self._get_variable_index(variable)].path
-            super().update_step(gradient, variable, learning_rate * factors.get(part_of(path), 1.0))
+            factor = factors.get(part_of(path, stem_layers), 1.0)
+            super().update_step(gradient, variable, learning_rate * factor)
 
         def finalize_variable_values(self, var_list: Any) -> None:
-            """Nothing: the best weights, averages included, are loaded after training. Keras would mistake frozen variables' averages."""
+            """Do nothing, because the best weights, averages included, are loaded after training.
+
+            Keras would take the wrong averages for frozen variables.
+            """
 
     ForParts.__name__ = kind.__name__
     return ForParts
@@ -98,7 +116,10 @@ def _cycle(
 
 
 class _Cycles(keras.optimizers.schedules.LearningRateSchedule):
-    """One after another. Keras' CosineDecayRestarts has no warm-up, and lengths in a fixed ratio."""
+    """Cycles one after another.
+
+    Keras' CosineDecayRestarts has no warm-up, and its lengths have a fixed ratio.
+    """
 
     def __init__(
         self,

@@ -8,10 +8,11 @@ from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.models.backbone import _scaled
 from cifar_pipeline.models.cost import epoch_costs
-from cifar_pipeline.models.efficientnet import _backbone
+from cifar_pipeline.models.construction import Construction
+from cifar_pipeline.models.efficientnet import backbone
 from cifar_pipeline.models.registry import build_classifier, count_parameters, part_of, set_phase
 from cifar_pipeline.models.saved import load_model, weights_digest
-from cifar_pipeline.settings.architectures import Backbone
+from cifar_pipeline.settings.architectures import Backbone, EfficientNet
 from cifar_pipeline.settings.editing import select_profile
 from cifar_pipeline.settings.reading import load_params
 from cifar_pipeline.settings.recipe import Phase, Recipe
@@ -246,8 +247,9 @@ def test_epochs_cost_what_they_took(params_file):
 
 def test_parts_are_told_apart(params_file):
     recipe = recipe_of(params_file, "efficientnet_b0", weights="none", image_size=32)
+    stem = recipe.architecture.stem_layers
     parts = {
-        weight.path: part_of(weight.path)
+        weight.path: part_of(weight.path, stem)
         for weight in build_classifier(recipe, MEAN).model.trainable_weights
     }
     assert {path for path, part in parts.items() if part == "head"} == {
@@ -259,8 +261,14 @@ def test_parts_are_told_apart(params_file):
         "stem_bn/gamma",
         "stem_bn/beta",
     }
-    k1 = build_classifier(recipe_of(params_file, "cnn9"), MEAN).model
-    assert {part_of(weight.path) for weight in k1.trainable_weights} == {"stem", "body", "head"}
+    k1 = recipe_of(params_file, "cnn9")
+    weights = build_classifier(k1, MEAN).model.trainable_weights
+    stem = {
+        weight.path
+        for weight in weights
+        if part_of(weight.path, k1.architecture.stem_layers) == "stem"
+    }
+    assert stem == {"conv1a/kernel", "conv1a/bias"}
 
 
 @pytest.mark.slow
@@ -320,7 +328,8 @@ def test_weights_from_a_file_compute_what_keras_own_loading_does(
     """tensorflow #49930, #62193. Only the download is replaced; Keras builds and loads its `imagenet` form itself."""
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *_, **__: str(weights_file))
     keras_own, ours = (
-        _backbone("efficientnet_b0", 32, weights) for weights in ("imagenet", str(weights_file))
+        backbone(EfficientNet(name="efficientnet_b0"), Construction(32, weights, MEAN))
+        for weights in ("imagenet", str(weights_file))
     )
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
     expected = keras_own.predict(images, verbose=0)
@@ -364,7 +373,7 @@ def test_imagenet_weights_that_cannot_be_fetched_are_an_error(params_file, monke
         raise Exception("URL fetch failure")
 
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", unreachable)
-    with pytest.raises(PipelineError, match=r"cannot be fetched.*CIFAR_WEIGHTS_<ARCHITECTURE>"):
+    with pytest.raises(PipelineError, match=r"cannot be fetched.*CIFAR_WEIGHTS_EFFICIENTNET_B0"):
         build_classifier(recipe_of(params_file, "efficientnet_b0"), MEAN)
 
 

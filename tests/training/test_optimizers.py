@@ -98,7 +98,7 @@ def test_each_part_moves_at_its_rate():
         pixels, keras.layers.Dense(2, name="logits")(keras.layers.Dense(2, name="middle")(hidden))
     )
     settings = Optimizer(name="sgd", learning_rate=0.1, part_rates={"stem": 0.5, "head": 10.0})
-    optimizer = build_optimizer(settings, CONSTANT, 10, 1)
+    optimizer = build_optimizer(settings, CONSTANT, 10, 1, stem_layers=("stem_",))
     optimizer.build(model.trainable_variables)
     before = [np.array(variable) for variable in model.trainable_variables]
     optimizer.apply([np.ones(variable.shape, np.float32) for variable in model.trainable_variables])

@@ -92,9 +92,9 @@ def test_an_unknown_choice_is_refused_with_the_nearest_name(params_file):
             "nothing pretrained to freeze",
         ),
         ("cnn9", {"batch_norm_momentum": 0.9}, "cnn9 has no BatchNorm"),
-        ("ladder1", {"batch_norm_momentum": 0.9}, "cnn has no BatchNorm"),
+        ("ladder5", {"batch_norm_momentum": 0.9}, "cnn has no BatchNorm"),
         ("efficientnet_b0", {"image_size": 16}, "images of 16 pixels; .* takes 32 or more"),
-        ("ladder1", {"image_size": 1}, "images of 1 pixels; cnn takes 2 or more"),
+        ("ladder5", {"image_size": 1}, "images of 1 pixels; cnn takes 2 or more"),
         (
             "ladder5",
             {"early_stopping": None, "progressive": [{"size": 16, "epochs": 1}]},

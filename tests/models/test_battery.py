@@ -7,8 +7,8 @@ import pytest
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.models.backbone import _scaled
-from cifar_pipeline.models.cost import epoch_costs
 from cifar_pipeline.models.construction import Construction
+from cifar_pipeline.models.cost import epoch_costs
 from cifar_pipeline.models.efficientnet import backbone
 from cifar_pipeline.models.registry import build_classifier, count_parameters, part_of, set_phase
 from cifar_pipeline.models.saved import load_model, weights_digest

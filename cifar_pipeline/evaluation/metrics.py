@@ -9,32 +9,10 @@ import pyarrow as pa
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from cifar_pipeline.dataset.table import CLASSES, COARSE, FINE, read_table
+from cifar_pipeline.dataset.classes import Classes
+from cifar_pipeline.dataset.table import CLASSES, COARSE, read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.settings.recipe import Target
-
-
-@dataclass(frozen=True)
-class Classes:
-    """What is predicted: names, and which superclass each belongs to. A superclass belongs to itself."""
-
-    names: list[str]
-    coarse_names: list[str]
-    coarse_of: np.ndarray
-    """(100,) or (20,) the coarse label of each label"""
-
-    @classmethod
-    def of(cls, table: pa.Table, target: Target) -> "Classes":
-        """From the table's metadata and its columns `fine_label` and `coarse_label`."""
-        coarse_of = np.zeros(FINE, int)
-        coarse_of[table["fine_label"].to_numpy()] = table["coarse_label"].to_numpy()
-        names = {
-            key: table.schema.metadata[key].decode().split(",")
-            for key in (b"fine_names", b"coarse_names")
-        }
-        if target == "coarse":
-            return cls(names[b"coarse_names"], names[b"coarse_names"], np.arange(COARSE))
-        return cls(names[b"fine_names"], names[b"coarse_names"], coarse_of)
 
 
 @dataclass(frozen=True)

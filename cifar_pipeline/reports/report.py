@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from cifar_pipeline.artifacts import read_json, replacing_folder, write_json
 from cifar_pipeline.checks import Check
+from cifar_pipeline.dataset.classes import Classes
 from cifar_pipeline.dataset.table import FINE, pixels, read_table
 from cifar_pipeline.drawing import plots
 from cifar_pipeline.drawing.pages import encoded, render, starting_point, table_html
@@ -25,7 +26,6 @@ from cifar_pipeline.evaluation.calibration import (
     scale,
 )
 from cifar_pipeline.evaluation.metrics import (
-    Classes,
     Predictions,
     accuracy_with_interval,
     brier_score,

@@ -12,11 +12,11 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
+from cifar_pipeline.dataset.classes import Classes
 from cifar_pipeline.dataset.splits import split_rows
 from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.metrics import (
-    Classes,
     Predictions,
     accuracy_with_interval,
     brier_score,

@@ -11,11 +11,12 @@ import yaml
 from matplotlib.image import imread
 
 from cifar_pipeline.dataset.build import build_table, write_table
+from cifar_pipeline.dataset.classes import Classes
 from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.drawing.plots import plot_curves
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.evaluation.metrics import Classes, Predictions, wilson
+from cifar_pipeline.evaluation.metrics import Predictions, wilson
 from cifar_pipeline.evaluation.predictions import write_predictions
 from cifar_pipeline.evaluation.subsets import read_subsets, write_subsets
 from cifar_pipeline.reports.leaderboard import Entry, write_leaderboard

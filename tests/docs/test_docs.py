@@ -1,0 +1,128 @@
+"""README.md and docs/ are true: links, figures, commands, snippets and generated pages."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from cifar_pipeline.cli import main
+from cifar_pipeline.settings.reading import load_params
+from docs.generate import PAGES
+from tests.workspaces import CHECKOUT
+
+DOCS = CHECKOUT / "docs"
+WRITTEN = sorted([CHECKOUT / "README.md", *DOCS.rglob("*.md")])
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FIGURE = re.compile(r"(\d+(?:\.\d+)?) ?%")
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(CHECKOUT))
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"(?m)^#+ (.+)$", FENCE.sub("", text))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("file", PAGES)
+def test_generated_pages_are_current(file):
+    assert read(DOCS / file) == PAGES[file](), f"docs/{file}: run `python docs/generate.py`"
+
+
+def test_the_readme_can_be_read_in_minutes():
+    assert len(read(CHECKOUT / "README.md").split()) <= 900
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=named)
+def test_links_resolve(page):
+    for target in LINK.findall(read(page)):
+        if target.startswith(("http://", "https://")):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = (page.parent / file).resolve() if file else page
+        assert linked.exists(), f"{named(page)} links {target}, which does not exist"
+        if anchor:
+            assert anchor in anchors(read(linked)), f"{named(page)}: no heading for {target}"
+
+
+def test_every_page_is_reached_from_the_readme():
+    reached, waiting = set(), [CHECKOUT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        reached.add(page)
+        targets = (target.partition("#")[0] for target in LINK.findall(read(page)))
+        pages = {(page.parent / target).resolve() for target in targets if target.endswith(".md")}
+        waiting += sorted((pages & set(WRITTEN)) - reached)
+    assert {named(page) for page in set(WRITTEN) - reached} == set()
+
+
+def test_percentages_of_the_readme_were_measured():
+    """Each stands in benchmarks/results, or in the ledger, which is made from claims and runs."""
+    sources = [*(CHECKOUT / "benchmarks" / "results").glob("*.md"), DOCS / "ledger.md"]
+    known = {
+        float(figure) for source in sources for figure in re.findall(r"\d+\.?\d*", read(source))
+    }
+    figures = {float(figure) for figure in FIGURE.findall(read(CHECKOUT / "README.md"))} - {95.0}
+    assert figures, "the README states no result"
+    assert figures <= known
+
+
+def commands(text: str, program: str) -> set[tuple[str, ...]]:
+    """The calls of a program in code blocks and code spans, as words."""
+    blocks = [body for language, body in FENCE.findall(text) if language in ("sh", "")]
+    lines = [line.partition(" #")[0] for block in blocks for line in block.splitlines()]
+    spans = re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+    calls = (line.strip().removeprefix("$ ").split() for line in [*lines, *spans])
+    return {tuple(call) for call in calls if len(call) > 1 and call[0] == program}
+
+
+def test_commands_of_cifar_exist():
+    found = {call for page in WRITTEN for call in commands(read(page), "cifar")}
+    assert found
+    for call in found:
+        words = [word for word in call[1:] if word != "|"]
+        command: click.Command = main
+        while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+            assert words[0] in command.commands, f"`{' '.join(call)}`: no such command"
+            command = command.commands[words.pop(0)]
+        options = {name for parameter in command.params for name in parameter.opts}
+        for word in words:
+            if word.startswith("--") and word != "--help":
+                assert word in options, f"`{' '.join(call)}`: no option {word}"
+
+
+def test_targets_of_make_exist():
+    targets = set(re.findall(r"(?m)^([a-z]+):", read(CHECKOUT / "Makefile")))
+    found = {call for page in WRITTEN for call in commands(read(page), "make")}
+    assert found
+    for call in found:
+        words = {word for word in call[1:] if re.fullmatch("[a-z]+", word)}
+        assert words <= targets, f"`{' '.join(call)}`"
+
+
+SNIPPETS = [
+    pytest.param(body, id=f"{named(page)}-{number}")
+    for page in WRITTEN
+    for number, (language, body) in enumerate(FENCE.findall(read(page)))
+    if language == "yaml" and re.match(r"# (recipes/\w+|params)\.yaml", body)
+]
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_snippets_of_settings_are_valid(snippet, params_file):
+    """Each is written to the file that its first line names, or merged into params.yaml."""
+    file = params_file.parent / snippet.split(maxsplit=2)[1]
+    if file == params_file:
+        content = yaml.safe_load(read(params_file)) | yaml.safe_load(snippet)
+        snippet = yaml.safe_dump(content)
+    file.write_text(snippet, encoding="utf-8")
+    load_params(params_file)

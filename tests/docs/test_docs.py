@@ -5,10 +5,11 @@ from pathlib import Path
 
 import click
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from cifar_pipeline.cli import main
-from cifar_pipeline.settings.reading import load_params
+from cifar_pipeline.settings.params import merge
+from cifar_pipeline.settings.reading import load_params, read_yaml
 from docs.generate import PAGES
 from tests.workspaces import CHECKOUT
 
@@ -109,20 +110,17 @@ def test_targets_of_make_exist():
         assert words <= targets, f"`{' '.join(call)}`"
 
 
-SNIPPETS = [
-    pytest.param(body, id=f"{named(page)}-{number}")
-    for page in WRITTEN
-    for number, (language, body) in enumerate(FENCE.findall(read(page)))
-    if language == "yaml" and re.match(r"# (recipes/\w+|params)\.yaml", body)
-]
+def snippets(page: Path) -> list[str]:
+    """YAML that names its file in the first line."""
+    return [body for language, body in FENCE.findall(read(page)) if language == "yaml"]
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS)
-def test_snippets_of_settings_are_valid(snippet, params_file):
-    """Each is written to the file that its first line names, or merged into params.yaml."""
-    file = params_file.parent / snippet.split(maxsplit=2)[1]
-    if file == params_file:
-        content = yaml.safe_load(read(params_file)) | yaml.safe_load(snippet)
-        snippet = yaml.safe_dump(content)
-    file.write_text(snippet, encoding="utf-8")
-    load_params(params_file)
+@pytest.mark.parametrize("page", [page for page in WRITTEN if snippets(page)], ids=named)
+def test_snippets_of_settings_are_valid(page, params_file):
+    """Each is written to the file that it names, or merged into params.yaml."""
+    for snippet in snippets(page):
+        file = params_file.parent / snippet.split(maxsplit=2)[1]
+        content = read_yaml(params_file) if file == params_file else {}
+        with file.open("w", encoding="utf-8") as stream:
+            YAML().dump(merge(content, YAML(typ="safe", pure=True).load(snippet)), stream)
+        load_params(params_file)

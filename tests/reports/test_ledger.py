@@ -206,9 +206,3 @@ def test_recording_adds_what_data_holds_once(params_file, tmp_path, monkeypatch)
             "efficientnet_b0",
         ]
     assert "59.00%, 58.00% to 60.00% (`laptop`, from random weights, n 10,000, run 456)" in printed
-
-
-def test_the_readme_shows_what_the_command_prints():
-    printed = CliRunner().invoke(main, ["ledger"]).output
-    assert printed == markdown(ledger(load_runs(CHECKOUT / "benchmarks" / "results" / "runs.json")))
-    assert printed in (CHECKOUT / "README.md").read_text()

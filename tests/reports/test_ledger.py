@@ -14,7 +14,6 @@ from cifar_pipeline.reports.ledger import (
     ledger,
     load_claims,
     load_runs,
-    markdown,
     merge,
     record,
     run_of,
@@ -22,7 +21,6 @@ from cifar_pipeline.reports.ledger import (
 )
 from cifar_pipeline.settings.reading import load_params
 from tests.reports.test_report import PROVENANCE
-from tests.workspaces import CHECKOUT
 
 CLAIM = Claim(
     system="K1",

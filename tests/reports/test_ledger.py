@@ -91,7 +91,7 @@ def test_counts_must_be_equal_and_losses_inside():
     assert judge(parameters, [run(parameters=6)])["verdict"] == "not reproduced"
     assert (
         judge(parameters, [run()])["re-run with its settings"]
-        == "5 (`seed`, from random weights, n 10,000, run 01234567)"
+        == "5 (`paper`, from random weights, n 10,000, run 01234567)"
     )
 
 

@@ -60,11 +60,13 @@ def configuration() -> str:
         kind = schema[name]
         rows = [
             f"| `{key}` | {_values(field)} | {_default(key, field, kind)} "
-            f"| {_line(field.get('description', ''))} |"
+            f"| {_escaped(field.get('description', ''))} |"
             for key, field in kind["properties"].items()
         ]
         heading = "| key | value | default | meaning |\n|---|---|---|---|"
-        sections.append("\n".join([f"## {name}\n", kind["description"], "", heading, *rows, ""]))
+        sections.append(
+            "\n".join([f"## {name}\n", _escaped(kind["description"]), "", heading, *rows, ""])
+        )
     return f"{NOTE}\n" + "\n".join(sections)
 
 
@@ -159,8 +161,8 @@ def _default(key: str, field: dict[str, Any], kind: dict[str, Any]) -> str:
     return f"`{json.dumps(field['default'])}`"
 
 
-def _line(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+def _escaped(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 if __name__ == "__main__":

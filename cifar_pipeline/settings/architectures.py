@@ -11,6 +11,7 @@ from cifar_pipeline.settings.base import Count, Fraction, Settings
 
 Part = Literal["stem", "body", "head"]
 """Parts of a network that can have learning rates of their own."""
+WHICH = "which architecture"
 
 
 class ArchitectureSettings(Settings):
@@ -54,11 +55,17 @@ class ArchitectureSettings(Settings):
 class Cnn9(ArchitectureSettings):
     """The nine-layer CNN of K1."""
 
-    name: Literal["cnn9"]
-    filters: tuple[Count, Count, Count] = (128, 256, 512)
-    units: Count = 1000
-    block_dropout: tuple[Fraction, Fraction, Fraction] = (0.2, 0.5, 0.5)
-    initializer: Literal["glorot_uniform", "he_normal"] = "glorot_uniform"
+    name: Literal["cnn9"] = Field(description=WHICH)
+    filters: tuple[Count, Count, Count] = Field(
+        (128, 256, 512), description="filters of the convolutions in each block"
+    )
+    units: Count = Field(1000, description="units of each of the two dense layers")
+    block_dropout: tuple[Fraction, Fraction, Fraction] = Field(
+        (0.2, 0.5, 0.5), description="after each block"
+    )
+    initializer: Literal["glorot_uniform", "he_normal"] = Field(
+        "glorot_uniform", description="initial weights of all layers with ReLU"
+    )
     dropout: Fraction = Field(0.5, description="after the dense layers")
 
     module = "cnn9"
@@ -78,17 +85,19 @@ class Cnn9(ArchitectureSettings):
 class ConvBlock(Settings):
     """A convolution with ReLU, followed by pooling that halves the image."""
 
-    filters: Count
-    kernel: Count = 3
-    batch_norm: bool = False
-    dropout: Fraction = 0.0
+    filters: Count = Field(description="number of filters")
+    kernel: Count = Field(3, description="height and width of the kernel in pixels")
+    batch_norm: bool = Field(False, description="normalise after the convolution")
+    dropout: Fraction = Field(0.0, description="after the pooling")
 
 
 class Cnn(ArchitectureSettings):
     """A plain CNN: blocks of one convolution, then dense layers."""
 
-    name: Literal["cnn"]
-    blocks: Annotated[tuple[ConvBlock, ...], Field(min_length=1, max_length=5)]
+    name: Literal["cnn"] = Field(description=WHICH)
+    blocks: Annotated[tuple[ConvBlock, ...], Field(min_length=1, max_length=5)] = Field(
+        description="convolutions, first to last"
+    )
     hidden: tuple[Count, ...] = Field(
         (), description="units of the dense layers before the output layer"
     )
@@ -119,20 +128,22 @@ class KerasApplication(ArchitectureSettings):
 class HeadConvolution(Settings):
     """A convolution with ReLU after a network of Keras Applications."""
 
-    filters: Count
-    kernel: Count
+    filters: Count = Field(description="number of filters")
+    kernel: Count = Field(description="height and width of the kernel in pixels")
 
 
 class Backbone(KerasApplication):
     """MobileNet or ResNet50, then a convolution and dense layers if the recipe asks for them."""
 
-    name: Literal["mobilenet", "resnet50"]
+    name: Literal["mobilenet", "resnet50"] = Field(description=WHICH)
     scaling: Literal["imagenet", "unit"] = Field(
         "imagenet",
         description="`imagenet` scales pixels as the weights were trained on, `unit` to 0..1 as "
         "the reports did",
     )
-    convolution: HeadConvolution | None = None
+    convolution: HeadConvolution | None = Field(
+        None, description="a convolution between the network and the pooling"
+    )
     hidden: tuple[Count, ...] = Field(
         (), description="units of the dense layers before the output layer"
     )
@@ -153,7 +164,7 @@ class EfficientNet(KerasApplication):
         "efficientnet_b5",
         "efficientnet_b6",
         "efficientnet_b7",
-    ]
+    ] = Field(description=WHICH)
     dropout: Fraction = Field(0.5, description="before the output layer")
 
     module = "efficientnet"
@@ -169,7 +180,7 @@ class EfficientNetV2(KerasApplication):
         "efficientnetv2_b1",
         "efficientnetv2_b2",
         "efficientnetv2_b3",
-    ]
+    ] = Field(description=WHICH)
     dropout: Fraction = Field(0.5, description="before the output layer")
 
     module = "efficientnet"

@@ -8,10 +8,12 @@ from cifar_pipeline.settings.base import Name, Settings
 
 
 class Ensemble(Settings):
-    """Predictions put together: the mean of the probabilities of several models, or of images and their mirror images."""
+    """The mean of the probabilities of several models, of images and mirror images, or of both."""
 
-    members: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(description="recipes")
-    mirrored: bool = Field(False, description="each member sees each image and its mirror image")
+    members: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
+        description="recipes of models with the same target"
+    )
+    mirrored: bool = Field(False, description="average over each image and its mirror image")
 
     @model_validator(mode="after")
     def _puts_something_together(self) -> Self:
@@ -21,6 +23,7 @@ class Ensemble(Settings):
             )
         if len(self.members) == 1 and not self.mirrored:
             raise ValueError(
-                f"only '{self.members[0]}', which stands on the leaderboard already; add a member, or `mirrored: true`"
+                f"the only member is '{self.members[0]}', which is on the leaderboard already; add "
+                "a member, or `mirrored: true`"
             )
         return self

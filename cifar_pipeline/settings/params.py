@@ -57,10 +57,14 @@ class Params(Settings):
     searches: tuple[Name, ...] = Field(
         (), description="the searches whose results DVC versions, by the recipe that they vary"
     )
-    sources: dict[Name, Source]
-    profiles: dict[Profile, ProfileSettings]
-    splits: SplitSettings
-    test_subsets: SubsetSettings
+    sources: dict[Name, Source] = Field(description="where archives come from, by name")
+    profiles: dict[Profile, ProfileSettings] = Field(
+        description="what each profile changes apart from the recipes"
+    )
+    splits: SplitSettings = Field(description="how the training images are divided")
+    test_subsets: SubsetSettings = Field(
+        description="test images to leave out of further accuracies"
+    )
     floors: dict[Profile, dict[Name, Fraction]] = Field(
         description="the top-1 test accuracy that a model must reach, by profile and recipe; "
         "`default` for the others"

@@ -32,10 +32,12 @@ class Phase(Settings):
 class Step(Settings):
     """Some epochs at another image size. Frozen parts default to what the recipe says."""
 
-    epochs: Count
-    size: Count
-    freeze_batch_norm: bool | None = None
-    freeze_blocks: Annotated[int, Field(ge=0)] | None = None
+    epochs: Count = Field(description="how many epochs")
+    size: Count = Field(description="height and width in pixels that the network sees")
+    freeze_batch_norm: bool | None = Field(None, description="as in the recipe, for these epochs")
+    freeze_blocks: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="as in the recipe, for these epochs"
+    )
 
 
 class Augmentation(Settings):
@@ -45,19 +47,26 @@ class Augmentation(Settings):
     order: Literal["native", "resized"] = Field(
         "native", description="augment before or after resizing the image"
     )
-    horizontal_flip: Fraction = 0.0
-    vertical_flip: Fraction = 0.0
-    grid_distortion: Fraction = 0.0
-    elastic: Fraction = 0.0
-    rotate: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="degrees either way")
-    shear: Annotated[float, Field(ge=0, le=90)] = Field(0.0, description="degrees")
-    zoom: Fraction = 0.0
-    shift_x: Fraction = 0.0
-    shift_y: Fraction = 0.0
-    color: Fraction = Field(0.0, description="range of brightness, contrast and saturation")
+    horizontal_flip: Fraction = Field(0.0, description="probability of a mirror image")
+    vertical_flip: Fraction = Field(0.0, description="probability of an image upside down")
+    grid_distortion: Fraction = Field(0.0, description="probability of a distorted grid")
+    elastic: Fraction = Field(0.0, description="probability of an elastic deformation")
+    rotate: Annotated[float, Field(ge=0, le=180)] = Field(
+        0.0, description="largest angle in degrees, in both directions"
+    )
+    shear: Annotated[float, Field(ge=0, le=90)] = Field(
+        0.0, description="largest angle in degrees, in both directions"
+    )
+    zoom: Fraction = Field(0.0, description="largest change of scale, in both directions")
+    shift_x: Fraction = Field(0.0, description="largest horizontal shift, in both directions")
+    shift_y: Fraction = Field(0.0, description="largest vertical shift, in both directions")
+    color: Fraction = Field(
+        0.0, description="largest change of brightness, contrast and saturation"
+    )
     erase: Fraction = Field(
         0.0,
-        description="probability of a grey rectangle, a quarter to half the image a side (cutout)",
+        description="probability of a grey rectangle whose sides are a quarter to half of the "
+        "image's (cutout)",
     )
 
 
@@ -79,11 +88,13 @@ class Mixing(Settings):
 class Optimizer(Settings):
     """A Keras optimiser. Source of the defaults: keras.io."""
 
-    name: Literal["adam", "adamw", "sgd", "rmsprop"]
-    learning_rate: Positive
-    weight_decay: Fraction = Field(0.0, description="decoupled; kernels only")
-    momentum: Fraction = Field(0.0, description="`sgd` and `rmsprop`")
-    nesterov: bool = Field(False, description="`sgd`")
+    name: Literal["adam", "adamw", "sgd", "rmsprop"] = Field(description="which optimiser")
+    learning_rate: Positive = Field(description="the learning rate, which the schedule scales")
+    weight_decay: Fraction = Field(
+        0.0, description="decoupled, of kernels only; not for `adam`, whose form is `adamw`"
+    )
+    momentum: Fraction = Field(0.0, description="`sgd` and `rmsprop` only")
+    nesterov: bool = Field(False, description="Nesterov's form of momentum; `sgd` only")
     clip_norm: Positive | None = Field(None, description="largest global norm of the gradients")
     ema: OpenFraction | None = Field(
         None,
@@ -110,7 +121,7 @@ class Optimizer(Settings):
 class Restart(Settings):
     """A new cycle of the schedule."""
 
-    after: Count = Field(description="epochs of the training that lie before it")
+    after: Count = Field(description="number of epochs before the restart")
     rate: Positive = Field(1.0, description="factor of the recipe's learning rate")
 
 
@@ -121,10 +132,10 @@ class Schedule(Settings):
         "constant", description="`cosine` falls from the start, `one_cycle` rises linearly first"
     )
     warmup: OpenFraction = Field(
-        0.25, description="share of a cycle's steps that rise; `one_cycle` only"
+        0.25, description="share of a cycle's steps in which the rate rises; `one_cycle` only"
     )
     final: Fraction = Field(
-        0.0, description="share of the rate that is left at the end; not of a `constant` one"
+        0.0, description="share of the rate that is left at the end; not for `constant`"
     )
     restarts: tuple[Restart, ...] = Field(
         (), description="the schedule begins again, as in SGDR (Loshchilov & Hutter 2017)"
@@ -152,15 +163,15 @@ class Plateau(Settings):
     """Multiply the learning rate by `factor` after `patience` epochs without a lower mean
     validation loss."""
 
-    patience: Count
-    factor: OpenFraction
-    minimum: Positive
+    patience: Count = Field(description="epochs without a lower loss")
+    factor: OpenFraction = Field(description="what the learning rate is multiplied by")
+    minimum: Positive = Field(description="the lowest learning rate")
 
 
 class Recipe(Settings):
     """Everything that decides what a training produces, apart from its input data."""
 
-    architecture: Architecture
+    architecture: Architecture = Field(description="the network, by its `name`")
     target: Target = Field(
         "fine", description="what is predicted: the 100 classes, or the 20 superclasses"
     )
@@ -168,20 +179,30 @@ class Recipe(Settings):
         description="height and width in pixels that the saved model's network sees"
     )
     progressive: tuple[Step, ...] = Field(
-        (), description="the first epochs, in order; the rest go by `image_size` and `freeze_*`"
+        (),
+        description="the first epochs, in order, at other image sizes; the remaining ones use "
+        "`image_size` and `freeze_*`",
     )
-    interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
+    interpolation: Literal["bicubic", "bilinear", "nearest"] = Field(
+        "bicubic", description="how images are resized"
+    )
     weights: str = Field(
         description="`imagenet` (fetched by Keras), `none`, or the path of a Keras weights file"
     )
-    freeze_batch_norm: bool = Field(False, description="use its statistics and scales as they are")
+    freeze_batch_norm: bool = Field(
+        False, description="keep BatchNorm's statistics and scales as the weights have them"
+    )
     batch_norm_momentum: Fraction | None = Field(
-        None, description="of the moving statistics; short trainings need a lower one than Keras'"
+        None,
+        description="momentum of BatchNorm's moving statistics; short trainings need a lower one "
+        "than Keras' default",
     )
     freeze_blocks: Annotated[int, Field(ge=0)] = Field(
         0, description="the stem and this many of the first blocks keep their weights"
     )
-    float_policy: Literal["float32", "mixed_bfloat16"] = "float32"
+    float_policy: Literal["float32", "mixed_bfloat16"] = Field(
+        "float32", description="precision of the computation; weights are float32 in any case"
+    )
     fit_on: Literal["train", "train_and_validation"] = Field(
         "train",
         description="`train_and_validation` trains on the validation images too, for a fixed "
@@ -190,20 +211,32 @@ class Recipe(Settings):
     train_per_class: Count | None = Field(
         None, description="train on this many images of each class; default: all of them"
     )
-    validation_per_class: Count | None = None
-    augmentation: Augmentation = Augmentation()
-    mixing: Mixing | None = None
-    optimizer: Optimizer
-    schedule: Schedule = Schedule()
-    plateau: Plateau | None = None
-    early_stopping: Count | None = Field(
-        None, description="epochs of patience on the mean validation loss"
+    validation_per_class: Count | None = Field(
+        None, description="validate on this many images of each class; default: all of them"
     )
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    batch_size: Count = Field(description="of one step, over all devices together")
-    epochs: Count
-    seed: int
-    device: Literal["any", "gpu"] = Field("any", description="`gpu` refuses to train without one")
+    augmentation: Augmentation = Field(
+        Augmentation(), description="random transforms of training images"
+    )
+    mixing: Mixing | None = Field(None, description="mixup or CutMix; default: neither")
+    optimizer: Optimizer = Field(description="optimiser and learning rate")
+    schedule: Schedule = Field(
+        Schedule(), description="how the learning rate changes over the training"
+    )
+    plateau: Plateau | None = Field(
+        None, description="lower the learning rate when the validation loss stops falling"
+    )
+    early_stopping: Count | None = Field(
+        None, description="stop after this many epochs without a lower mean validation loss"
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share of each label that is spread evenly over all classes"
+    )
+    batch_size: Count = Field(description="images in a step, over all devices together")
+    epochs: Count = Field(description="how often the training images are seen, at most")
+    seed: int = Field(description="decides initial weights, order of images and augmentation")
+    device: Literal["any", "gpu"] = Field(
+        "any", description="`gpu` refuses to train on a machine without one"
+    )
     cpu_devices: Count = Field(
         1,
         description="devices that a CPU is divided into, each with its share of the cores and of "

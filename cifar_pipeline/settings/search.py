@@ -1,4 +1,7 @@
-"""A hyperparameter search: what it varies, and how its two stages try it. Types and their rules, no I/O."""
+"""A hyperparameter search: what it varies, and how its two stages try it.
+
+Types and their rules; no I/O.
+"""
 
 from typing import Annotated, Any, Self
 
@@ -9,12 +12,17 @@ from cifar_pipeline.settings.recipe import Recipe
 
 
 class Range(Settings):
-    """Numbers from `low` to `high`, both included; whole ones where all three are."""
+    """Numbers from `low` to `high`, both included.
 
-    low: int | float
-    high: int | float
-    step: Annotated[int | float, Field(gt=0)] | None = None
-    log: bool = Field(False, description="drawn evenly in their logarithm")
+    They are whole numbers if `low`, `high` and `step` are.
+    """
+
+    low: int | float = Field(description="the smallest number")
+    high: int | float = Field(description="the largest number")
+    step: Annotated[int | float, Field(gt=0)] | None = Field(
+        None, description="distance between numbers; default: 1, or none if they are not whole"
+    )
+    log: bool = Field(False, description="draw evenly from the logarithms")
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
@@ -55,24 +63,27 @@ Choices = Annotated[tuple[Any, ...], Field(min_length=2)]
 class Draws(Settings):
     """The first stage: random draws from the space."""
 
-    trials: Count
+    trials: Count = Field(description="number of draws")
     folds: Count = Field(
-        description="of stratified cross-validation inside the training split; 1 for the validation split instead"
+        description="folds of stratified cross-validation inside the training split; 1 uses the "
+        "validation split instead"
     )
-    epochs: Count
-    batch_size: Count
+    epochs: Count = Field(description="epochs of each training, in place of the recipe's")
+    batch_size: Count = Field(description="images in a step, in place of the recipe's")
 
 
 class Grid(Settings):
-    """The second stage: every combination of what the best of the first disagree on."""
+    """The second stage: every combination of what the best trials of the first disagree on."""
 
-    best: Annotated[int, Field(ge=2)] = Field(3, description="how many of the first stage's trials")
-    trials: Count = Field(
-        description="at most; a seeded choice of the combinations where there are more"
+    best: Annotated[int, Field(ge=2)] = Field(
+        3, description="how many of the first stage's trials are compared"
     )
-    folds: Count
-    epochs: Count
-    batch_size: Count
+    trials: Count = Field(
+        description="the largest number of combinations; of more, a seeded choice is tried"
+    )
+    folds: Count = Field(description="as in the first stage")
+    epochs: Count = Field(description="as in the first stage")
+    batch_size: Count = Field(description="as in the first stage")
 
 
 class Search(Settings):
@@ -80,17 +91,18 @@ class Search(Settings):
 
     space: dict[str, Range | Choices] = Field(
         min_length=1,
-        description="by the recipe's dotted key, places in lists counted from 0: a range, or a list of values",
+        description="what is varied: a range or a list of values for each dotted key of the "
+        "recipe; places in lists count from 0",
     )
-    draws: Draws
-    grid: Grid | None = None
+    draws: Draws = Field(description="the first stage")
+    grid: Grid | None = Field(None, description="the second stage")
     prune: bool = Field(
         True, description="end a trial that falls behind in its first fold (successive halving)"
     )
     train_per_class: Count | None = Field(
-        None, description="of the training split; all where absent"
+        None, description="use this many training images of each class; default: all of them"
     )
-    seed: int
+    seed: int = Field(description="decides the draws, the folds and the choice of combinations")
 
     @property
     def stages(self) -> tuple[Draws | Grid, ...]:
@@ -105,7 +117,8 @@ class Search(Settings):
             )
         if fixed := sorted({key.split(".")[0] for key in self.space} & FIXED):
             raise ValueError(
-                f"`{fixed[0]}` in the space; a search takes it from its stages or from the recipe, as it is for all trials"
+                f"`{fixed[0]}` in the space; it is the same for all trials, taken from the stages "
+                "or from the recipe; remove it"
             )
         return self
 
@@ -113,7 +126,8 @@ class Search(Settings):
 def recipe_of_trial(base: Recipe, stage: Draws | Grid, values: dict[str, Any]) -> Recipe:
     """The recipe with a trial's values in place.
 
-    Raises: KeyError or IndexError for a key that the recipe does not have, pydantic's ValidationError where it contradicts itself.
+    Raises: KeyError, IndexError or TypeError for a key that the recipe does not have, pydantic's
+        ValidationError when the result contradicts itself.
     """
     content = base.model_dump(mode="json") | {
         "epochs": stage.epochs,

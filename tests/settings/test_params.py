@@ -365,7 +365,7 @@ def test_floors_and_lists_are_checked(params_file, old, new, message):
     [
         (
             {"one": {"members": ["cnn9"]}},
-            "ensembles.one: only 'cnn9', which stands on the leaderboard already",
+            "ensembles.one: the only member is 'cnn9', which is on the leaderboard already",
         ),
         ({"twice": {"members": ["cnn9", "cnn9"]}}, "has one of them twice"),
         ({"none": {"members": []}}, "at least 1 item"),

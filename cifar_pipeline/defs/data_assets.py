@@ -120,10 +120,10 @@ def build_data_assets(
         kinds={"parquet", "opencv"},
         owners=OWNERS,
         code_version=code_version(subsets_stage, params),
-        description="Test images that are like a training image or each other, a contact sheet of them, and who is in which subset.",
+        description="Near-duplicates among the test images, a contact sheet of them, and the subsets.",
     )
     def test_subsets(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
-        from cifar_pipeline.evaluation.subsets import SHEET, write_subsets
+        from cifar_pipeline.reports.subsets import SHEET, write_subsets
 
         with pipeline.step(context) as (home, active):
             counts = write_subsets(

@@ -99,7 +99,8 @@ def _report(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
         description=f"How `{name}` does on the test split: figures with intervals, calibration, confusions, a page and a model card.",
     )
     def report(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
-        from cifar_pipeline.reports.report import PLOTS, Inputs, check_report, write_report
+        from cifar_pipeline.reports.files import PLOTS
+        from cifar_pipeline.reports.report import Inputs, check_report, write_report
 
         with pipeline.step(context) as (home, active):
             folder = home.report(name)

@@ -6,23 +6,24 @@ No dagster and no I/O here: a stage is data.
 from dataclasses import dataclass
 
 from cifar_pipeline.paths import Workspace
+from cifar_pipeline.reports.files import PARTS
 from cifar_pipeline.settings.params import Params
 
 EVALUATION = tuple(f"cifar_pipeline/{part}" for part in ("drawing", "evaluation", "reports"))
 SUBSETS = tuple(
     f"cifar_pipeline/{name}.py"
-    for name in ("drawing/plots", "evaluation/duplicates", "evaluation/subsets")
+    for name in (
+        "drawing/plots",
+        "evaluation/duplicates",
+        "evaluation/progress",
+        "evaluation/subsets",
+        "reports/subsets",
+    )
 )
-PREDICTIONS = ("cifar_pipeline/evaluation/predictions.py", "cifar_pipeline/inputs")
-REPORT_PARTS = (
-    "index.html",
-    "README.md",
-    "metrics.json",
-    "provenance.json",
-    "history.csv",
-    "confusions.csv",
-    "tables",
-    "plots",
+PREDICTIONS = (
+    "cifar_pipeline/evaluation/predictions.py",
+    "cifar_pipeline/evaluation/progress.py",
+    "cifar_pipeline/inputs",
 )
 
 
@@ -142,4 +143,4 @@ def build_stages(params: Params) -> dict[tuple[str, ...], Stage]:
 
 def _report_parts(folder: str) -> tuple[str, ...]:
     # One by one, because DVC must know which of them are metrics and which are plots.
-    return tuple(f"{folder}/{name}" for name in REPORT_PARTS)
+    return tuple(f"{folder}/{name}" for name in PARTS)

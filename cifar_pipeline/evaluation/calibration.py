@@ -1,4 +1,4 @@
-"""Whether a model's confidence can be believed: reliability, expected calibration error, risk against coverage."""
+"""Whether a model's confidence can be trusted: calibration error, and risk against coverage."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Confidence:
-    """Of each image, the probability of the predicted class and whether it was the true one."""
+    """For each image, the probability of the predicted class and whether it is the true class."""
 
     confidence: np.ndarray
     correct: np.ndarray
@@ -22,13 +22,13 @@ class Confidence:
 
 
 def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """The probabilities that the same logits give when divided by `temperature` (Guo et al., 2017)."""
+    """The probabilities after the logits are divided by `temperature` (Guo et al., 2017)."""
     logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny).astype(np.float64))
     return softmax(logits / temperature, axis=1)
 
 
 def reliability(predicted: Confidence) -> pd.DataFrame:
-    """Bins of equal width, empty ones left out: low, high, n, mean confidence and accuracy."""
+    """Bins of equal width without the empty ones: low, high, n, mean confidence and accuracy."""
     edges = np.linspace(0, 1, BINS + 1)
     place = np.clip(np.digitize(predicted.confidence, edges, right=True) - 1, 0, BINS - 1)
     frame = pd.DataFrame(
@@ -47,14 +47,19 @@ def reliability(predicted: Confidence) -> pd.DataFrame:
 
 
 def expected_calibration_error(bins: pd.DataFrame) -> float:
-    """Mean distance of confidence and accuracy over the bins of `reliability`, weighted by n (Naeini et al., 2015)."""
+    """Mean distance of confidence from accuracy over the bins of `reliability`, weighted by n.
+
+    Source: Naeini et al., 2015.
+    """
     return float(np.average(np.abs(bins["confidence"] - bins["accuracy"]), weights=bins["n"]))
 
 
 def risk_coverage(predicted: Confidence) -> pd.DataFrame:
-    """Error among the most confident images, against the share that they are (Geifman and El-Yaniv, 2017): coverage, risk.
+    """The share of images decided, most confident first (coverage), and their error rate (risk).
 
     Images of equal confidence are kept or rejected together.
+
+    Source: Geifman and El-Yaniv, 2017.
     """
     order = np.argsort(-predicted.confidence, kind="stable")
     confidence, errors = predicted.confidence[order], np.cumsum(~predicted.correct[order])
@@ -66,5 +71,5 @@ def risk_coverage(predicted: Confidence) -> pd.DataFrame:
 
 
 def area_under_risk_coverage(curve: pd.DataFrame) -> float:
-    """Mean risk over all coverages, as a sum of the curve's steps."""
+    """Mean risk over all coverages, as a sum over the curve's steps."""
     return float((curve["risk"] * np.diff(curve["coverage"], prepend=0)).sum())

@@ -1,4 +1,4 @@
-"""Between models: paired tests on the same images, and several seeds of a recipe as one entry."""
+"""Paired comparisons of models on the same images."""
 
 import itertools
 from collections.abc import Mapping
@@ -9,10 +9,16 @@ from scipy.stats import binomtest, norm
 
 
 def compare(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
-    """Two models on the same images, from which of them each had right (N,) bool.
+    """Compare two models on the same images.
 
-    Returns: `difference` of their accuracies with its 95 % interval (`low`, `high`; Agresti and Min 2005), how many images only one of
-    them has right, and `p_value` of McNemar's exact test.
+    Args:
+        first: (N,) bool, whether the first model classifies each image correctly.
+        second: likewise for the second model.
+
+    Returns:
+        The `difference` of their accuracies with its 95% interval (`low`, `high`; Agresti and Min
+        2005), the number of images that only one of them classifies correctly (`only_first`,
+        `only_second`), and the `p_value` of McNemar's exact test.
     """
     n, only_first, only_second = (
         len(first),
@@ -21,7 +27,7 @@ def compare(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     )
     discordant = only_first + only_second
     p_value = binomtest(only_first, discordant).pvalue if discordant else 1.0
-    # Half an image more in each cell keeps the interval honest where there are few.
+    # Adding half an image to each cell keeps the coverage right where there are few.
     b, c, adjusted = only_first + 0.5, only_second + 0.5, n + 2
     half = norm.ppf(0.975) * np.sqrt(b + c - (b - c) ** 2 / adjusted) / adjusted
     centre = (b - c) / adjusted

@@ -1,4 +1,4 @@
-"""Models together, and images with their mirror images: what the mean of their probabilities brings, and what it costs."""
+"""What averaging the probabilities of several models, or of mirror images, gains and costs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,7 +34,7 @@ COLUMNS = (
 
 
 def views(members: Sequence[Predictions], *, mirrored: bool) -> list[np.ndarray]:
-    """The probabilities that are averaged, each of one pass of the images through a network."""
+    """The probabilities to be averaged, each from one pass of the images through a network."""
     return [
         probabilities
         for member in members
@@ -47,13 +47,14 @@ def compare_with_members(
     predictions: Mapping[str, Predictions],
     parameters: Mapping[str, int],
 ) -> pd.DataFrame:
-    """A row an ensemble, best first: its accuracy with interval, its loss, its cost, and `compare` with its best member.
+    """One row per ensemble, best first: accuracy, loss, cost, and `compare` with its best member.
 
-    That member is the best on these very images, which makes the gain look smaller rather than larger.
+    The best member is chosen on the same images, so the gain is rather under- than overstated.
 
     Source: Lakshminarayanan et al. 2017 for the mean of probabilities.
 
-    Raises: PipelineError when the members are of different images or classes.
+    Raises:
+        PipelineError: the members predicted different images or classes.
     """
     rows: list[dict[str, Any]] = []
     for name, ensemble in ensembles.items():
@@ -64,7 +65,8 @@ def compare_with_members(
             for other in others
         ):
             raise PipelineError(
-                f"the members of the ensemble '{name}' predicted other images or classes than each other; predict again"
+                f"the members of the ensemble '{name}' predicted different images or classes; "
+                "materialize their predictions again"
             )
         averaged = views(list(members.values()), mirrored=ensemble.mirrored)
         probabilities = np.mean(averaged, axis=0)

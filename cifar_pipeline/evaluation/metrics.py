@@ -1,4 +1,4 @@
-"""Accuracies from probabilities and labels, each with its interval. Accuracies are fractions, losses means over images."""
+"""Metrics from probabilities and labels. Accuracies are fractions, losses are means over images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,10 @@ class Predictions:
     probabilities: np.ndarray
     """(N, 100), or of superclasses (N, 20)"""
     mirrored: np.ndarray
-    """likewise, of the mirror images"""
+    """likewise for the mirror images"""
     archive_sha256: str
     model_sha256: str
-    """of the weights that predicted"""
+    """of the weights that made the predictions"""
 
     @property
     def target(self) -> Target:
@@ -39,21 +39,23 @@ class Predictions:
         return self.probabilities.argmax(axis=1)
 
     def top(self, k: int) -> np.ndarray:
-        """(N, k) labels, likeliest first; of equals the lower first, as `predicted` has it."""
+        """(N, k) labels, likeliest first; of equally likely ones the lower, as in `predicted`."""
         return np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
 
     @classmethod
     def read(cls, path: Path) -> "Predictions":
         """Read the predictions' Parquet file.
 
-        Raises: PipelineError when it is missing, or holds something else than a probability for each class.
+        Raises:
+            PipelineError: the file is missing, or does not hold a probability for each class.
         """
         table = read_table(path)
         target: Target = "coarse" if "coarse_label" in table.column_names else "fine"
         columns = ["row_id", f"{target}_label", "probabilities", "mirrored"]
         if set(columns) - set(table.column_names):
             raise PipelineError(
-                f"{path} has the columns {table.column_names}, expected {', '.join(columns)}; predict again"
+                f"{path} has the columns {', '.join(table.column_names)}, expected "
+                f"{', '.join(columns)}; materialize the predictions again"
             )
         row_id, true = (table[name].to_numpy() for name in columns[:2])
         probabilities, mirrored = (
@@ -70,40 +72,48 @@ def _probabilities(path: Path, table: pa.Table, column: str, classes: int) -> np
     kind = table.schema.field(column).type
     if not pa.types.is_fixed_size_list(kind) or kind.list_size != classes or not table.num_rows:
         raise PipelineError(
-            f"{path} holds {table.num_rows} rows of {kind}, expected lists of {classes} probabilities; predict again"
+            f"{path} holds {table.num_rows} rows of {kind}, expected lists of {classes} "
+            "probabilities; materialize the predictions again"
         )
     probabilities = table[column].combine_chunks().flatten().to_numpy().reshape(-1, classes)
     possible = np.isfinite(probabilities).all() and (probabilities >= 0).all()
     if not possible or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
         raise PipelineError(
-            f"{path} holds rows that are not probabilities (NaN, below 0, or a sum other than 1); predict again"
+            f"{path} holds rows that are not probabilities (NaN, below 0, or a sum other than 1); "
+            "materialize the predictions again"
         )
     return probabilities
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927)."""
+    """The 95% interval of a proportion (Wilson 1927)."""
     interval = binomtest(successes, n).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def accuracy_with_interval(name: str, correct: np.ndarray) -> dict[str, float]:
-    """`name`, `name_low`, `name_high`: the share of true values with its Wilson interval."""
+    """`name`, `name_low`, `name_high`: the share of correct images with its Wilson interval."""
     low, high = wilson(int(correct.sum()), len(correct))
     return {name: float(correct.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def compute_metrics(predictions: Predictions, classes: Classes) -> dict[str, float]:
-    """n, classes; top-1, top-5, superclass and balanced accuracy with intervals; macro precision, recall, F1; NLL and Brier score.
+    """The metrics of one model's predictions.
 
-    Superclass accuracy twice: `coarse_top1` of the superclass of the likeliest class, `coarse_summed` of the likeliest sum over the
-    classes of a superclass.
+    Returns:
+        `n` images and `classes`; top-1, top-5, superclass and balanced accuracy with their
+        intervals; macro precision, recall and F1; the mean negative log-likelihood (`nll`) with its
+        interval; the Brier score. Superclass accuracy comes in two forms: `coarse_top1` takes the
+        superclass of the likeliest class, `coarse_summed` the superclass whose classes have the
+        largest summed probability.
 
-    Raises: PipelineError when a class has no images, since its recall would be made up.
+    Raises:
+        PipelineError: a class has no images, so its recall does not exist.
     """
     true, probabilities = predictions.true, predictions.probabilities
     of_true = probabilities[np.arange(len(true)), true]
-    # Among equal probabilities the lower label comes first, as argmax has it: top-1 is then never above top-5.
+    # Among equal probabilities the lower label comes first, as with argmax, so that top-1 accuracy
+    # is never above top-5 accuracy.
     rank = (probabilities > of_true[:, None]).sum(axis=1)
     rank += (
         (probabilities == of_true[:, None]) & (np.arange(probabilities.shape[1]) < true[:, None])
@@ -128,28 +138,30 @@ def compute_metrics(predictions: Predictions, classes: Classes) -> dict[str, flo
 
 
 def negative_log_likelihoods(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """(N,) -log p(true class); the smallest float32 stands in for a probability of zero."""
+    """(N,) -log p(true class), with the smallest float32 in place of a probability of zero."""
     of_true = probabilities[np.arange(len(true)), true].astype(np.float64)
     return -np.log(np.maximum(of_true, np.finfo(np.float32).tiny))
 
 
 def brier_score(probabilities: np.ndarray, true: np.ndarray) -> float:
-    """Mean squared distance between probabilities and the one-hot label, from 0 to 2 (Brier 1950)."""
+    """Mean squared distance of the probabilities from the one-hot label: 0 to 2 (Brier 1950)."""
     of_true = probabilities[np.arange(len(true)), true]
     return float(((probabilities**2).sum(axis=1, dtype=np.float64) - 2 * of_true + 1).mean())
 
 
 def per_class(true: np.ndarray, predicted: np.ndarray, names: list[str]) -> pd.DataFrame:
-    """precision, recall with its Wilson interval, f1 and n, a row a class.
+    """Precision, recall with its Wilson interval, F1 and n, one row per class.
 
-    Raises: PipelineError when a class has no images.
+    Raises:
+        PipelineError: a class has no images.
     """
     labels = np.arange(len(names))
     counts = np.bincount(true, minlength=len(names))
     if absent := [names[label] for label in labels if not counts[label]]:
         names_of_some = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
         raise PipelineError(
-            f"{len(absent)} classes have no test images ({names_of_some}); predict the whole test split"
+            f"{len(absent)} classes have no test images ({names_of_some}); "
+            "materialize the predictions of the whole test split"
         )
     precision, recall, f1, support = precision_recall_fscore_support(
         true, predicted, labels=labels, zero_division=0
@@ -175,7 +187,7 @@ def confusion(true: np.ndarray, predicted: np.ndarray, names: list[str]) -> pd.D
 
 
 def most_confused(counts: pd.DataFrame, pairs: int) -> pd.DataFrame:
-    """The pairs of classes most often taken for each other: counts both ways and their sum."""
+    """The pairs of classes that are most often confused: counts in each direction and their sum."""
     matrix = counts.to_numpy()
     both = np.triu(matrix + matrix.T, 1)
     order = np.argsort(-both, axis=None, kind="stable")[: min(pairs, np.count_nonzero(both))]
@@ -184,15 +196,15 @@ def most_confused(counts: pd.DataFrame, pairs: int) -> pd.DataFrame:
     columns = {
         "class": names[first],
         "and": names[second],
-        "first as second": matrix[first, second],
-        "second as first": matrix[second, first],
+        "first taken for second": matrix[first, second],
+        "second taken for first": matrix[second, first],
         "together": both[first, second],
     }
     return pd.DataFrame(columns)
 
 
 def _loss_with_interval(probabilities: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """The mean negative log-likelihood, with the 95 % interval of a mean."""
+    """The mean negative log-likelihood with the 95% interval of a mean."""
     losses = negative_log_likelihoods(probabilities, true)
     half = 1.96 * losses.std(ddof=1) / np.sqrt(len(losses))
     return {
@@ -203,7 +215,10 @@ def _loss_with_interval(probabilities: np.ndarray, true: np.ndarray) -> dict[str
 
 
 def _balanced_accuracy(table: pd.DataFrame) -> dict[str, float]:
-    """Mean recall of the classes, with Wilson's interval at its effective number of images: all of them, where classes are of one size."""
+    """Mean recall of the classes, with Wilson's interval at the effective number of images.
+
+    That number is the number of all images where the classes are of one size.
+    """
     accuracy = float(table["recall"].mean())
     n = round(len(table) ** 2 / (1 / table["n"]).sum())
     low, high = wilson(round(accuracy * n), n)

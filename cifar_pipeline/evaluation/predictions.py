@@ -1,6 +1,7 @@
-"""Predicted probabilities of the test split; the one evaluation module that needs Keras."""
+"""Predicted probabilities of the test split; the one module of the evaluation that needs Keras."""
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 from cifar_pipeline.artifacts import replacing_file
 from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import COARSE, read_table
+from cifar_pipeline.evaluation.progress import Steps
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.models.saved import load_model, weights_digest
 from cifar_pipeline.settings.recipe import Target
@@ -18,21 +20,43 @@ BATCH = 250
 
 
 def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
-    """(row_id, fine_label, probabilities[100], mirrored[100], top5_label[5], top5_probability[5]) of every test image, in row order.
+    """Probabilities of all classes for every test image and its mirror image, in row order.
 
-    `mirrored` are the probabilities of the mirror image. Of a model of the superclasses: (row_id, coarse_label, probabilities[20], ...).
-    The metadata names archive and model by checksums, so that a report can tell whether the predictions are of the model at hand.
+    Of the model's folder only the weights decide what is returned, so a training that ends in the
+    same weights gives the same predictions. Progress is printed to stderr.
 
-    Raises: PipelineError when an input is missing or they do not belong together.
+    Args:
+        model: folder of the trained model.
+        table: Parquet file of the data set.
+        splits: Parquet file of the splits.
+
+    Returns:
+        The columns row_id, fine_label, probabilities[100], mirrored[100], top5_label[5] and
+        top5_probability[5]; for a model of the superclasses row_id, coarse_label,
+        probabilities[20] and so on. The metadata names the archive and the model by checksums, so
+        that a report can tell whether the predictions are those of the model at hand.
+
+    Raises:
+        PipelineError: an input is missing, or the inputs do not belong together.
     """
     classifier = load_model(model)
     target: Target = "coarse" if classifier.output_shape[-1] == COARSE else "fine"
     images = load_images(table, splits, "test", target)
+    views = (images.pixels, images.pixels[:, :, ::-1])
+    progress = _Progress(
+        Steps(
+            f"predicting {len(images.pixels):,} test images and their mirror images",
+            len(views) * -(-len(images.pixels) // BATCH),
+        )
+    )
     probabilities, mirrored = (
         np.asarray(
-            keras.ops.softmax(classifier.predict(pixels, batch_size=BATCH, verbose=0)), np.float32
+            keras.ops.softmax(
+                classifier.predict(pixels, batch_size=BATCH, verbose=0, callbacks=[progress])
+            ),
+            np.float32,
         )
-        for pixels in (images.pixels, images.pixels[:, :, ::-1])
+        for pixels in views
     )
     top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
     columns = pa.table(
@@ -53,11 +77,20 @@ def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
     )
 
 
-def _lists(rows: np.ndarray) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
-
-
 def write_predictions(predictions: pa.Table, target: Path) -> None:
     """Write Parquet; the same predictions give the same bytes."""
     with replacing_file(target) as temporary:
         pq.write_table(predictions, temporary)
+
+
+class _Progress(keras.callbacks.Callback):
+    def __init__(self, steps: Steps) -> None:
+        super().__init__()
+        self._steps = steps
+
+    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._steps.finish_one()
+
+
+def _lists(rows: np.ndarray) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])

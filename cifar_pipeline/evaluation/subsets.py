@@ -1,122 +1,120 @@
-"""Which test images an accuracy is taken over, besides all of them."""
+"""Which test images an accuracy is computed over, besides all of them."""
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from cifar_pipeline.artifacts import file_digest, replacing_folder, write_json
+from cifar_pipeline.artifacts import file_digest
 from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import read_table
-from cifar_pipeline.drawing import plots
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.evaluation.duplicates import (
-    SIMILAR,
-    contact_sheet,
-    find_duplicates,
-    unique_test_rows,
-)
+from cifar_pipeline.evaluation.duplicates import SIMILAR, find_duplicates, unique_test_rows
 from cifar_pipeline.settings.data import PublishedList
 
 UPSTREAM_SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
 """Of the archive whose row order published index lists refer to."""
 NO_DUPLICATES = "no_duplicates"
+MEMBERSHIP = "subsets.parquet"
 SUMMARY_KEYS = (
-    "like_a_training_image",
+    "near_duplicates_of_a_training_image",
     "identical_to_a_training_image",
-    "like_an_earlier_test_image",
+    "near_duplicates_of_an_earlier_test_image",
     "least_similarity",
 )
-MEMBERSHIP, DUPLICATES, SHEET, SUMMARY = (
-    "subsets.parquet",
-    "duplicates.parquet",
-    "contact_sheet.png",
-    "summary.json",
-)
 
 
-def write_subsets(
-    table: Path, lists: Mapping[str, PublishedList], root: Path, folder: Path
-) -> dict[str, int]:
-    """Write to `folder`: the duplicates, a contact sheet of them, and which test image is in which subset; return the counts.
+@dataclass(frozen=True)
+class Subsets:
+    """The subsets of a table's test images, and the near-duplicates that one of them leaves out."""
+
+    membership: pa.Table
+    """`row_id` of every test image, and a bool column a subset"""
+    duplicates: pa.Table
+    """as `find_duplicates` returns them"""
+    counts: dict[str, int]
+    """of test images: all, near-duplicates by kind, and `in_<subset>`"""
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """The counts and the threshold that they depend on."""
+        return {**self.counts, "least_similarity": SIMILAR}
+
+
+def find_subsets(table: pa.Table, lists: Mapping[str, PublishedList], root: Path) -> Subsets:
+    """The subsets of `table`'s test images.
 
     Args:
-        lists: published lists of test images to leave out; see `read_list`. Their paths may be relative to `root`.
+        lists: published lists of test images to leave out; see `read_list`. Their paths may be
+            relative to `root`.
 
-    Raises: PipelineError when a list cannot be read, the table does not have upstream's row order, or a subset is empty.
+    Raises:
+        PipelineError: a list cannot be read, the table does not have upstream's row order, or a
+            subset is empty.
     """
-    content = read_table(table)
-    test_rows = np.flatnonzero(np.asarray(content["upstream_split"].to_pandas() == "test"))
+    test_rows = np.flatnonzero(np.asarray(table["upstream_split"].to_pandas() == "test"))
     left_out = {
-        name: read_list(root, listed, archive_of(content), len(test_rows))
+        name: read_list(root, listed, archive_of(table), len(test_rows))
         for name, listed in lists.items()
     }
-    duplicates = find_duplicates(content)
-    columns = {
-        "row_id": pa.array(test_rows, pa.int32()),
-        NO_DUPLICATES: unique_test_rows(duplicates, test_rows),
-    }
-    columns |= {
+    duplicates = find_duplicates(table)
+    members = {NO_DUPLICATES: unique_test_rows(duplicates, test_rows)} | {
         f"no_{name}": ~np.isin(np.arange(len(test_rows)), indices)
         for name, indices in left_out.items()
     }
-    if empty := [
-        name for name, member in columns.items() if name != "row_id" and not np.any(member)
-    ]:
+    if empty := [name for name, member in members.items() if not member.any()]:
         raise PipelineError(
-            f"no test image is left in the subset {', '.join(empty)}; correct test_subsets.lists in params.yaml"
+            f"no test image is left in the subset {', '.join(empty)}; "
+            "correct test_subsets.lists in params.yaml"
         )
+    rows = duplicates["row_id"].to_numpy()
     in_training = duplicates["other_split"].to_numpy(zero_copy_only=False) == "train"
-    rows, identical = (
-        duplicates["row_id"].to_numpy(),
-        duplicates["identical"].to_numpy(zero_copy_only=False),
-    )
-    summary = {
+    identical = duplicates["identical"].to_numpy(zero_copy_only=False)
+    counts = {
         "test_images": len(test_rows),
-        "like_a_training_image": len(np.unique(rows[in_training])),
+        "near_duplicates_of_a_training_image": len(np.unique(rows[in_training])),
         "identical_to_a_training_image": len(np.unique(rows[in_training & identical])),
-        "like_an_earlier_test_image": len(np.unique(rows[~in_training])),
-        **{
-            f"in_{name}": int(np.sum(member))
-            for name, member in columns.items()
-            if name != "row_id"
-        },
+        "near_duplicates_of_an_earlier_test_image": len(np.unique(rows[~in_training])),
+        **{f"in_{name}": int(member.sum()) for name, member in members.items()},
     }
-    with replacing_folder(folder) as new:
-        pq.write_table(
-            pa.table(columns).replace_schema_metadata({"archive_sha256": archive_of(content)}),
-            new / MEMBERSHIP,
-        )
-        pq.write_table(duplicates, new / DUPLICATES)
-        plots.save(plots.plot_contact_sheet(contact_sheet(content, duplicates)), new / SHEET)
-        write_json(new / SUMMARY, {**summary, "least_similarity": SIMILAR})
-    return summary
+    membership = pa.table({"row_id": pa.array(test_rows, pa.int32()), **members})
+    return Subsets(
+        membership.replace_schema_metadata({"archive_sha256": archive_of(table)}),
+        duplicates,
+        counts,
+    )
 
 
 def read_list(root: Path, listed: PublishedList, archive_sha256: str, count: int) -> np.ndarray:
-    """Upstream's indices of test images (0, 1, 2, ...) from a JSON list or a text file with one a line; `#` begins a comment.
+    """Upstream's indices of test images (0, 1, 2, ...) that a published list names.
 
-    Raises: PipelineError when the archive's row order is not upstream's, the file is missing or another one, or holds something else.
+    The file is a JSON list, or text with one index a line in which `#` begins a comment.
+
+    Raises:
+        PipelineError: the archive's row order is not upstream's, or the file is missing, is not the
+            one that its checksum names, or is not a list of indices.
     """
     path = root / Path(listed.path).expanduser()
     if archive_sha256 != UPSTREAM_SHA256:
         raise PipelineError(
-            f"{path} lists images by upstream's row order, which the archive {archive_sha256:.12} does not have "
-            f"(upstream's is {UPSTREAM_SHA256:.12}); remove it from test_subsets.lists in params.yaml"
+            f"{path} lists images by upstream's row order, which the archive "
+            f"{archive_sha256:.12} does not have (upstream's is {UPSTREAM_SHA256:.12}); "
+            "remove it from test_subsets.lists in params.yaml"
         )
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PipelineError(
             f"the list {path} cannot be read ({error}); correct test_subsets.lists in params.yaml"
         ) from None
     if (found := file_digest(path, "sha256")) != listed.sha256:
         raise PipelineError(
-            f"{path} has the checksum {found}, test_subsets.lists in params.yaml expects {listed.sha256}; correct either"
+            f"{path} has the checksum {found}, but test_subsets.lists in params.yaml expects "
+            f"{listed.sha256}; correct either"
         )
     try:
         lines = (line.split("#")[0].strip() for line in text.splitlines())
@@ -139,12 +137,14 @@ def read_list(root: Path, listed: PublishedList, archive_sha256: str, count: int
 def read_subsets(folder: Path, test_rows: np.ndarray, archive_sha256: str) -> pd.DataFrame:
     """Membership of `test_rows` in each subset, a bool column a subset.
 
-    Raises: PipelineError when the subsets were made from other test images.
+    Raises:
+        PipelineError: the subsets are missing or were made from other test images.
     """
     table = read_table(folder / MEMBERSHIP)
     frame: pd.DataFrame = table.to_pandas().set_index("row_id")
     if archive_of(table) != archive_sha256 or not np.array_equal(frame.index, test_rows):
         raise PipelineError(
-            f"{folder} was made from another test split than the predictions; materialize `test_subsets` again"
+            f"{folder} was made from another test split than the predictions; "
+            "materialize `test_subsets` again"
         )
     return frame

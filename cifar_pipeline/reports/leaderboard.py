@@ -18,7 +18,8 @@ from cifar_pipeline.evaluation.comparison import compare_all
 from cifar_pipeline.evaluation.ensembles import compare_with_members
 from cifar_pipeline.evaluation.metrics import Predictions, wilson
 from cifar_pipeline.evaluation.subsets import NO_DUPLICATES
-from cifar_pipeline.reports.report import HISTORY, METRICS, PROVENANCE, PROVENANCE_KEYS, check_floor
+from cifar_pipeline.reports.files import HISTORY, METRICS, PROVENANCE
+from cifar_pipeline.reports.report import PROVENANCE_KEYS, check_floor
 from cifar_pipeline.settings.evaluation import Ensemble
 
 ENSEMBLES = "ensembles.csv"

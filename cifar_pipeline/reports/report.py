@@ -35,20 +35,22 @@ from cifar_pipeline.evaluation.metrics import (
     negative_log_likelihoods,
     per_class,
 )
-from cifar_pipeline.evaluation.subsets import NO_DUPLICATES, SUMMARY, SUMMARY_KEYS, read_subsets
+from cifar_pipeline.evaluation.subsets import NO_DUPLICATES, SUMMARY_KEYS, read_subsets
+from cifar_pipeline.reports.files import (
+    CARD,
+    CONFUSIONS,
+    HISTORY,
+    METRICS,
+    PAGE,
+    PARTS,
+    PLOTS,
+    PROVENANCE,
+    TABLES,
+)
+from cifar_pipeline.reports.subsets import SUMMARY
 from cifar_pipeline.settings.recipe import Target
 
 EXAMPLES, MISTAKES, WORST, CONFUSED = 24, 12, 5, 20
-PAGE, CARD, METRICS, PROVENANCE, HISTORY, CONFUSIONS, TABLES, PLOTS = (
-    "index.html",
-    "README.md",
-    "metrics.json",
-    "provenance.json",
-    "history.csv",
-    "confusions.csv",
-    "tables",
-    "plots",
-)
 PROVENANCE_KEYS = (
     *(
         "profile",
@@ -73,8 +75,6 @@ PROVENANCE_KEYS = (
     *("finished", "code_revision", "run"),
 )
 """What every reader of a provenance may rely on."""
-PARTS = (PAGE, CARD, METRICS, PROVENANCE, HISTORY, CONFUSIONS, TABLES, PLOTS)
-"""Files and folders of a report; each is an output of its stage."""
 PICTURES = {
     "curves": (
         "Training",

@@ -16,7 +16,7 @@ from cifar_pipeline.evaluation.calibration import (
 
 
 def drawn(n=5000, seed=0, factor=2.0):
-    """Probabilities of an overconfident model and labels from the distribution that it exaggerates."""
+    """Probabilities of an overconfident model, and labels from the distribution it exaggerates."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (n, 20))
     true = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)

@@ -17,7 +17,7 @@ def of_counts(both, only_first, only_second, neither):
 
 
 def test_mcnemar_by_hand():
-    """Of 8 images that one alone had right, 7 are the first's: two tails of a fair coin, 2 (1 + 8) / 256."""
+    """Of 8 images that only one model has right, 7 are the first's: 2 (1 + 8) / 256."""
     found = compare(*of_counts(80, 7, 1, 12))
     assert found["p_value"] == pytest.approx(2 * (1 + 8) / 256)
     assert found["difference"] == pytest.approx(0.06)

@@ -66,7 +66,9 @@ def test_mirror_images_are_a_second_pass_of_the_same_network():
 )
 def test_members_of_different_images_or_classes_are_refused(other):
     models = {"a": predicted(sure(TRUE), sure(TRUE)), "b": other}
-    with pytest.raises(PipelineError, match="ensemble 'both' predicted other images or classes"):
+    with pytest.raises(
+        PipelineError, match="ensemble 'both' predicted different images or classes"
+    ):
         compare_with_members({"both": Ensemble(members=("a", "b"))}, models, {"a": 1, "b": 1})
 
 

@@ -78,7 +78,10 @@ def test_against_scikit_learn(classes):
 
 
 def by_hand():
-    """Of every class one image, right with certainty; but 7's: second choice, in the right superclass; and 6's: sixth choice."""
+    """One image per class, right with certainty except two.
+
+    The class of 7 is the second choice, after one of its superclass; that of 6 is the sixth choice.
+    """
     probabilities = np.eye(100)
     probabilities[7, [27, 7]] = 0.75, 0.25  # 7 and 27 share superclass 7
     probabilities[6, [1, 2, 3, 4, 5, 6]] = 0.3, 0.2, 0.2, 0.15, 0.1, 0.05
@@ -133,7 +136,7 @@ def test_intervals_hold_what_they_are_of(classes):
 
 
 def test_classes_of_different_sizes_make_a_wider_interval(classes):
-    """99 classes of one image and one of 101: the effective number is 100² / (99 + 1/101), half of 200."""
+    """99 classes have one image and one has 101: 100² / (99 + 1/101) is half of 200."""
     true = np.concatenate([np.arange(99), np.full(101, 99)])
     probabilities = np.eye(100)[np.where(np.arange(200) % 2, true, (true + 1) % 100)]
     metrics = compute_metrics(predictions_of(probabilities, true), classes)

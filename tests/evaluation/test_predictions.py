@@ -1,3 +1,5 @@
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +11,10 @@ from tests.conftest import TEST_PER_CLASS
 
 
 @pytest.mark.parametrize(("target", "classes"), [("fine", 100), ("coarse", 20)])
-def test_every_test_image_and_its_mirror_image_are_predicted(prepared, tmp_path, target, classes):
+def test_every_test_image_and_its_mirror_image_are_predicted(
+    prepared, tmp_path, capfd, target, classes
+):
+    """From the file of the weights alone; nothing else of the model's folder is there."""
     keras.utils.set_random_seed(1)
     layers = [
         keras.Input((32, 32, 3), dtype="uint8"),
@@ -23,6 +28,9 @@ def test_every_test_image_and_its_mirror_image_are_predicted(prepared, tmp_path,
     write_predictions(
         predict_test(tmp_path / "model", prepared.table, prepared.splits), tmp_path / "p.parquet"
     )
+    said = capfd.readouterr().err
+    assert "predicting 200 test images and their mirror images, 2 steps" in said
+    assert re.search(r"predicting 200 test images and their mirror images: done in \d+ s", said)
     found = Predictions.read(tmp_path / "p.parquet")
     assert (found.target, len(found.row_id)) == (target, 100 * TEST_PER_CLASS)
     table = read_table(prepared.table)

@@ -12,23 +12,19 @@ from cifar_pipeline.dataset.table import pixels, read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.duplicates import (
     SIMILAR,
-    contact_sheet,
     find_duplicates,
+    similarity_bands,
     unique_test_rows,
 )
-from cifar_pipeline.evaluation.subsets import (
-    UPSTREAM_SHA256,
-    read_list,
-    read_subsets,
-    write_subsets,
-)
+from cifar_pipeline.evaluation.subsets import UPSTREAM_SHA256, read_list, read_subsets
+from cifar_pipeline.reports.subsets import write_subsets
 from cifar_pipeline.settings.data import PublishedList, SubsetSettings
 
 TRAIN, TEST = 40, 8
 
 
 def scene(seed):
-    """An image unlike any other, with detail at every scale, less of it the finer, as photographs have it."""
+    """An image that resembles no other; as in a photograph, the finer the detail the less of it."""
     rng = np.random.default_rng(seed)
     layers = [
         cv2.resize(rng.normal(0, 150 / size, (size, size, 3)).astype(np.float32), (40, 40))
@@ -47,7 +43,7 @@ def shifted(image):
 
 @pytest.fixture
 def table():
-    """40 training and 8 test images; the test images 40 to 45 are like others, 46 and 47 like none."""
+    """40 training and 8 test images, of which 40 to 43 and 45 are near-duplicates."""
     images = np.stack([scene(seed) for seed in range(TRAIN + TEST)])
     images[40] = images[0]
     images[41] = darker(images[1])
@@ -101,8 +97,8 @@ def test_identical_images_are_found_whatever_they_show(table):
     assert pairs == {(40, 0), (46, 5), (47, 5), (47, 46)}
 
 
-def test_the_contact_sheet_shows_every_band(table):
-    bands = contact_sheet(table, find_duplicates(table), pairs=3)
+def test_every_band_of_similarity_has_its_pairs(table):
+    bands = similarity_bands(table, find_duplicates(table), pairs=3)
     assert [label.split(":")[0] for label, _ in bands] == [
         "0.6 to 0.7",
         "0.7 to 0.8",

@@ -18,9 +18,10 @@ from cifar_pipeline.drawing.plots import plot_curves
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.metrics import Predictions, wilson
 from cifar_pipeline.evaluation.predictions import write_predictions
-from cifar_pipeline.evaluation.subsets import read_subsets, write_subsets
+from cifar_pipeline.evaluation.subsets import read_subsets
 from cifar_pipeline.reports.leaderboard import Entry, write_leaderboard
 from cifar_pipeline.reports.report import PICTURES, Inputs, check_report, evaluate, write_report
+from cifar_pipeline.reports.subsets import write_subsets
 from cifar_pipeline.settings.evaluation import Ensemble
 
 PROVENANCE = {

@@ -128,6 +128,8 @@ def main() -> None:
             rates[name].append(rate(loop, loop.steps))
 
     print("# The paper's loop beside ours\n")
+    print("K2 is EfficientNet-B0 in Khanna's report, one of")
+    print("[the five reports](../../docs/index.md#the-five-reports).\n")
     print(f"`python -m benchmarks.papers_loop --history {arguments.history}`; {describe()}.")
     print(
         f"n = {arguments.n} interleaved rounds; median (range).\n\n| loop | images/s |\n|---|---|"

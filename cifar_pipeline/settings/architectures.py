@@ -53,7 +53,7 @@ class ArchitectureSettings(Settings):
 
 
 class Cnn9(ArchitectureSettings):
-    """The nine-layer CNN of K1."""
+    """Khanna's nine-layer CNN: six convolutions in three blocks, then three dense layers."""
 
     name: Literal["cnn9"] = Field(description=WHICH)
     filters: tuple[Count, Count, Count] = Field(

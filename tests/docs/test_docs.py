@@ -15,6 +15,7 @@ from tests.workspaces import CHECKOUT
 
 DOCS = CHECKOUT / "docs"
 WRITTEN = sorted([CHECKOUT / "README.md", *DOCS.rglob("*.md")])
+RECORDS = sorted((CHECKOUT / "benchmarks" / "results").glob("*.md"))
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FIGURE = re.compile(r"(\d+(?:\.\d+)?) ?%")
@@ -43,7 +44,7 @@ def test_the_readme_can_be_read_in_minutes():
     assert len(read(CHECKOUT / "README.md").split()) <= 900
 
 
-@pytest.mark.parametrize("page", WRITTEN, ids=named)
+@pytest.mark.parametrize("page", [*WRITTEN, *RECORDS], ids=named)
 def test_links_resolve(page):
     for target in LINK.findall(read(page)):
         if target.startswith(("http://", "https://")):
@@ -66,9 +67,16 @@ def test_every_page_is_reached_from_the_readme():
     assert {named(page) for page in set(WRITTEN) - reached} == set()
 
 
+@pytest.mark.parametrize("page", [*WRITTEN, *RECORDS], ids=named)
+def test_letters_of_reports_are_explained(page):
+    """Where K1 or C7 stands, a link says whose report that is."""
+    if re.search(r"\b[KCVRS][0-9]s?\b", read(page)):
+        assert "#the-five-reports" in read(page), f"{named(page)}: link docs/index.md"
+
+
 def test_percentages_of_the_readme_were_measured():
     """Each stands in benchmarks/results, or in the ledger, which is made from claims and runs."""
-    sources = [*(CHECKOUT / "benchmarks" / "results").glob("*.md"), DOCS / "ledger.md"]
+    sources = [*RECORDS, DOCS / "ledger.md"]
     known = {
         float(figure) for source in sources for figure in re.findall(r"\d+\.?\d*", read(source))
     }

@@ -16,6 +16,13 @@ class Workspace:
         """`$CIFAR_ROOT` where it is set (tests, several workspaces beside one checkout), else the checkout itself."""
         return cls(Path(os.environ.get("CIFAR_ROOT") or Path(__file__).parents[1]).resolve())
 
+    def resolve(self, path: str) -> Path:
+        """What a path in the settings or the environment means, wherever the user stands.
+
+        It is relative to the root; `~` is expanded where that home folder exists.
+        """
+        return self.root / os.path.expanduser(path)  # noqa: PTH111  # Path.expanduser raises
+
     @property
     def params(self) -> Path:
         return self.root / "params.yaml"

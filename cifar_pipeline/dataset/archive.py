@@ -1,39 +1,39 @@
-"""Fetching the archive: verified, resumable, and never half there.
+"""Obtaining the archive: from a server, a file, an unpacked folder, or generated; never half there.
 
-pooch was considered: it verifies and replaces atomically, but it starts every attempt from nothing and knows no
-`file://`. What remains here is the resuming; retries and back-off are urllib3's.
+What arrives is judged by its checksum alone, or by those of the files in it.
 """
 
+import errno
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
-import requests
-from requests.adapters import HTTPAdapter
-from tqdm import tqdm
-from urllib3.util import Retry
-
-from cifar_pipeline.artifacts import file_digest, free_bytes, replacing_file
+from cifar_pipeline.artifacts import file_digest, replacing_file
+from cifar_pipeline.dataset.download import ANOTHER, check_answers, download
 from cifar_pipeline.dataset.generated import generate_archive
+from cifar_pipeline.dataset.packed import (
+    FOLDER,
+    MEMBERS,
+    PYTHON_VERSION,
+    describe,
+    md5,
+    member_md5,
+    write_archive,
+)
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.settings.data import Source
-
-CHUNK = 1 << 16
-ATTEMPTS = 5
-REPAIR = "Set CIFAR_ARCHIVE to a mirror, a file:// address or a path, and CIFAR_ARCHIVE_SHA256 to its checksum."
-GZIP_MAGIC = b"\x1f\x8b"
+from cifar_pipeline.settings.data import Source, is_remote, path_of
 
 
 def obtain_archive(source: Source, target: Path, *, back_off: float = 1.0) -> bool:
-    """Put the archive of `source` at `target`, unless the right one is there. True when something was written.
+    """Put the archive of `source` at `target`, unless it is there. True if something was written.
+
+    A file is stored as it is, whatever its packing; a folder is packed as upstream packs it.
 
     Args:
-        back_off: seconds before the first retry of a download; doubled for each one after.
+        back_off: seconds before the second attempt of a download; doubled for each one after.
 
-    Raises: PipelineError when there is no network, no room, or what came is not the archive. `target` is then as it
-        was before; of a broken download only `<name>.download` stays, from which the next call goes on.
+    Raises: PipelineError when there is no network, no room, or what came is not the archive.
+        `target` is then as it was before; of a broken download only `partial_path` stays, which
+        the next call resumes.
     """
     if source.kind == "generated":
         # Its bytes follow from the settings, but generating them is as fast as knowing that.
@@ -44,136 +44,132 @@ def obtain_archive(source: Source, target: Path, *, back_off: float = 1.0) -> bo
             seed=source.seed,
         )
         return True
-    if target.is_file() and file_digest(target, "sha256") == source.sha256:
+    if _is_there(source, target):
         return False
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if not is_remote(source.url):
+        check_source(source, target)
     try:
-        if urlparse(source.url).scheme in ("http", "https"):
-            partial = target.with_name(f"{target.name}.download")
-            _download(source.url, partial, back_off)
-            _accept(partial, source, delete=True)
-            partial.replace(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if is_remote(source.url):
+            _download(source, target, back_off)
+        elif (path := local_path(source)).is_dir():
+            folder = _unpacked(path)
+            write_archive(target, {name: (folder / name).read_bytes() for name in MEMBERS})
         else:
-            _copy(source, target)
+            with replacing_file(target) as temporary:
+                shutil.copyfile(path, temporary)
     except OSError as error:
+        repair = (
+            "Free some space there" if error.errno == errno.ENOSPC else "Make that folder writable"
+        )
         raise PipelineError(
-            f"writing {target} failed: {error.strerror or error}. Free some space there and run again."
+            f"writing {target} failed: {error.strerror or error}. {repair} and run again."
         ) from None
     return True
 
 
-def source_reachable(source: Source, target: Path, timeout: float = 5.0) -> bool:
-    """Whether `obtain_archive` has a chance: the archive is there, its path exists, or its server answers."""
-    if source.kind == "generated" or (
-        target.is_file() and file_digest(target, "sha256") == source.sha256
-    ):
-        return True
-    if urlparse(source.url).scheme not in ("http", "https"):
-        return _local_path(source.url).is_file()
+def source_reachable(source: Source, target: Path) -> bool:
+    """Whether `check_source` raises nothing."""
     try:
-        return requests.head(source.url, timeout=timeout, allow_redirects=True).ok
-    except requests.RequestException:
+        check_source(source, target)
+    except PipelineError:
         return False
+    return True
 
 
-def _local_path(url: str) -> Path:
-    address = urlparse(url)
-    return Path(unquote(address.path) if address.scheme == "file" else url).expanduser()
+def check_source(source: Source, target: Path) -> None:
+    """That `obtain_archive` has a chance: the archive is at `target`, or its server answers.
 
+    What is on this machine is verified at once.
 
-def _copy(source: Source, target: Path) -> None:
-    path = _local_path(source.url)
-    if not path.is_file():
-        raise PipelineError(f"there is no archive at {path}. {REPAIR}")
-    with replacing_file(target) as temporary:
-        shutil.copyfile(path, temporary)
-        _accept(temporary, source, delete=False)
-
-
-def _accept(path: Path, source: Source, *, delete: bool) -> None:
-    found = file_digest(path, "sha256")
-    if found == source.sha256:
+    Raises: PipelineError that says why the archive cannot be had.
+    """
+    if source.kind == "generated" or _is_there(source, target):
         return
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        zipped = file.read(2) == GZIP_MAGIC
-    if delete:  # going on from wrong bytes can only give wrong bytes
-        path.unlink()
-    kind = (
-        "another archive than expected, or a damaged one"
-        if zipped
-        else "no gzip archive (an error page, perhaps)"
-    )
-    raise PipelineError(
-        f"{source.url} gave {kind}: {size:,} bytes with sha256 {found}, expected {source.sha256 or 'one to be set'}. {REPAIR}"
-    )
-
-
-def _download(url: str, partial: Path, back_off: float) -> None:
-    """Fetch `url` into `partial`, going on where an earlier attempt, of this call or another, broke off."""
-    session = requests.Session()
-    retry = Retry(
-        total=ATTEMPTS, backoff_factor=back_off, status_forcelist=(429, 500, 502, 503, 504)
-    )
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
-    for attempt in range(ATTEMPTS):
-        try:
-            if _continue(session, url, partial):
-                return
-        except (
-            requests.ConnectionError,
-            requests.Timeout,
-            requests.exceptions.ChunkedEncodingError,
-        ) as error:
-            reason = str(error)
-        except requests.RequestException as error:
-            raise PipelineError(f"{url} cannot be fetched: {error}. {REPAIR}") from None
-        else:
-            reason = "the connection closed before the end"
-        time.sleep(back_off * 2**attempt)
-    raise PipelineError(
-        f"{url} cannot be fetched, after {ATTEMPTS} attempts: {reason:.200}. Check the network. {REPAIR}"
-    )
-
-
-def _continue(session: requests.Session, url: str, partial: Path) -> bool:
-    """One attempt; True when the file is whole as far as the server says."""
-    have = partial.stat().st_size if partial.exists() else 0
-    headers = (
-        {"Range": f"bytes={have}-", "Accept-Encoding": "identity"}
-        if have
-        else {"Accept-Encoding": "identity"}
-    )
-    with session.get(url, headers=headers, stream=True, timeout=30) as response:
-        if response.status_code == requests.codes.requested_range_not_satisfiable:
-            return (
-                True  # nothing lies behind what is here; the checksum decides whether it is right
-            )
-        response.raise_for_status()
-        if response.status_code != requests.codes.partial_content:
-            have = 0  # the server sends it from the start
-        remaining = int(response.headers.get("Content-Length", 0))
-        if remaining > (free := free_bytes(partial.parent)):
-            raise PipelineError(
-                f"{url} needs {remaining:,} bytes, {partial.parent} has {free:,}. Free some space and run again."
-            )
-        bar = tqdm(
-            total=have + remaining,
-            initial=have,
-            unit="B",
-            unit_scale=True,
-            desc="archive",
-            mininterval=1,
+    if is_remote(source.url):
+        check_answers(source.url)
+        return
+    if "://" in source.url and not source.url.lower().startswith("file:"):
+        scheme = source.url.partition("://")[0]
+        raise PipelineError(
+            f"an archive cannot be fetched from a {scheme}:// address; http(s)://, file:// and "
+            f"paths are understood. {ANOTHER}."
         )
-        with partial.open("ab" if have else "wb") as file, bar:
-            written = _pump(response, file.write, bar)
-    return not remaining or written == remaining
+    path = local_path(source)
+    try:
+        if path.is_dir():
+            _check_folder(source, path)
+        elif not path.is_file():
+            raise PipelineError(f"there is no archive at {path}. {ANOTHER}.")
+        elif not _is_right(source, path):
+            raise _refusal(source, path)
+    except OSError as error:
+        raise PipelineError(
+            f"{path} cannot be read: {error.strerror or error}. Make it readable, or {ANOTHER}."
+        ) from None
 
 
-def _pump(response: requests.Response, write: Callable[[bytes], int], bar: tqdm) -> int:
-    written = 0
-    for chunk in response.iter_content(CHUNK):
-        written += write(chunk)
-        bar.update(len(chunk))
-    return written
+def local_path(source: Source) -> Path:
+    """Where a source that is not fetched over HTTP lies."""
+    return Path(path_of(source.url))
+
+
+def partial_path(source: Source, target: Path) -> Path:
+    """The part of a download that came before it broke off. One of another archive is not it."""
+    return target.with_name(f"{target.name}.{source.sha256[:12]}.download")
+
+
+def _is_there(source: Source, target: Path) -> bool:
+    return target.is_file() and _is_right(source, target)
+
+
+def _is_right(source: Source, path: Path) -> bool:
+    """Whether a file is the archive: it, or each member, has the expected checksum."""
+    if file_digest(path, "sha256") == source.sha256:
+        return True
+    return bool(source.members) and member_md5(path) == source.members
+
+
+def _download(source: Source, target: Path, back_off: float) -> None:
+    partial = partial_path(source, target)
+    if not download(source.url, partial, lambda path: _is_right(source, path), back_off=back_off):
+        refusal = _refusal(source, partial)
+        partial.unlink()  # resuming wrong bytes can only give wrong bytes
+        raise refusal
+    partial.replace(target)
+
+
+def _unpacked(path: Path) -> Path:
+    """The folder that has the members: `path`, or upstream's folder in it."""
+    for folder in (path, path / FOLDER):
+        if all((folder / name).is_file() for name in MEMBERS):
+            return folder
+    kind, repair = describe(path)
+    problem = f"is {kind}" if kind else f"has no files {', '.join(MEMBERS)}, nor has {FOLDER}/ in it"
+    raise PipelineError(f"the folder {path} {problem}; {repair or PYTHON_VERSION}.")
+
+
+def _check_folder(source: Source, path: Path) -> None:
+    folder = _unpacked(path)
+    for name in MEMBERS:
+        found, expected = md5((folder / name).read_bytes()), source.members.get(name)
+        if found != expected:
+            raise PipelineError(
+                f"{folder / name} is not upstream's file: its md5 is {found}, expected "
+                f"{expected or 'none, because CIFAR_ARCHIVE_SHA256 is of a file'}. To use the "
+                "folder all the same, pack it (`tar czf cifar-100.tar.gz meta train test` in it), "
+                "set CIFAR_ARCHIVE to the packed file and CIFAR_ARCHIVE_SHA256 to its checksum."
+            )
+
+
+def _refusal(source: Source, path: Path) -> PipelineError:
+    """Why the file at `path`, which came from `source`, is not the archive."""
+    found, size = file_digest(path, "sha256"), path.stat().st_size
+    kind, repair = describe(path)
+    if not kind:
+        kind = "another archive than expected"
+        repair = f"if you trust this copy of CIFAR-100, set CIFAR_ARCHIVE_SHA256={found}"
+    return PipelineError(
+        f"{source.shown} is {kind}: {size:,} bytes with sha256 {found}, expected {source.sha256}; "
+        f"{repair}."
+    )

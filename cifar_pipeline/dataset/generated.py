@@ -3,21 +3,18 @@
 For the `smoke` profile, tests and CI. Nothing here is ever used in place of a failed download.
 """
 
-import gzip
 import io
 import pickle
-import tarfile
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from cifar_pipeline.artifacts import replacing_file
+from cifar_pipeline.dataset.packed import write_archive
+from cifar_pipeline.dataset.table import COARSE, FINE, SHAPE
 
-COARSE = 20
-FINE_PER_COARSE = 5
-SIZE = 32
-
+FINE_PER_COARSE = FINE // COARSE
+SIZE = SHAPE[0]
 
 # The one in Python: the C pickler cannot be told how to write bytes.
 _PythonPickler: Any = pickle._Pickler  # type: ignore[attr-defined]
@@ -75,7 +72,7 @@ def legacy_pickle(value: Any) -> bytes:
 
 def class_names() -> tuple[list[str], list[str]]:
     """(100 fine names, 20 coarse names); fine class `f` belongs to coarse class `f % 20`, so the hierarchy is not trivial."""
-    fine = [f"generated_{label:02d}" for label in range(COARSE * FINE_PER_COARSE)]
+    fine = [f"generated_{label:02d}" for label in range(FINE)]
     return fine, [f"generated_group_{label:02d}" for label in range(COARSE)]
 
 
@@ -114,7 +111,7 @@ def members(train_per_class: int, test_per_class: int, seed: int) -> dict[str, d
         }
     }
     for split, per_class in (("train", train_per_class), ("test", test_per_class)):
-        fine = rng.permutation(np.repeat(np.arange(COARSE * FINE_PER_COARSE), per_class))
+        fine = rng.permutation(np.repeat(np.arange(FINE), per_class))
         content[split] = {
             b"filenames": [
                 f"{fine_names[label]}_s_{row:06d}.png".encode() for row, label in enumerate(fine)
@@ -125,22 +122,6 @@ def members(train_per_class: int, test_per_class: int, seed: int) -> dict[str, d
             b"data": images(fine, rng).transpose(0, 3, 1, 2).reshape(len(fine), -1),
         }
     return content
-
-
-def write_archive(target: Path, pickles: dict[str, bytes]) -> None:
-    """Pack pickled members into `target` as upstream lays them out, the same bytes for the same members."""
-    with (
-        replacing_file(target) as temporary,
-        temporary.open("wb") as file,
-        gzip.GzipFile(
-            "", "wb", fileobj=file, mtime=0
-        ) as zipped,  # a time stamp would change the checksum
-        tarfile.open(fileobj=zipped, mode="w", format=tarfile.GNU_FORMAT) as archive,
-    ):
-        for name, content in {"file.txt~": b"", **pickles}.items():
-            info = tarfile.TarInfo(f"cifar-100-python/{name}")
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
 
 
 def generate_archive(target: Path, *, train_per_class: int, test_per_class: int, seed: int) -> None:

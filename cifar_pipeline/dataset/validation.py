@@ -1,15 +1,43 @@
-"""What must be true of the table and the splits. Each function returns checks; who calls it decides what they block."""
+"""What must be true of the archive, the table and the splits.
+
+Each function returns checks; who calls it decides what they block.
+"""
+
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from cifar_pipeline.checks import Check
+from cifar_pipeline.dataset.packed import MEMBERS, describe, read_members
 from cifar_pipeline.dataset.splits import SPLITS, archive_of
 from cifar_pipeline.dataset.table import COARSE, FINE, pixels
+from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.settings.data import Source, SplitSettings
 
 TOLERANCE = 5e-4
-"""Of channel means and deviations, which the settings give with five digits."""
+"""Of channel means and deviations, fractions of 1 that the settings give with five digits."""
+
+OTHER_ARCHIVE = (
+    "The archive is not the one that `sources` in params.yaml describes. Unset CIFAR_ARCHIVE and "
+    "CIFAR_ARCHIVE_SHA256, or set them to a copy of upstream's, and materialize `archive` again."
+)
+SPLIT_AGAIN = "Materialize `splits` again, with `dvc repro -f splits` or in the Dagster UI."
+
+
+def check_archive(archive: Path) -> Check:
+    """That the file is an archive, whole, with CIFAR-100's three members."""
+    details = {"bytes": archive.stat().st_size}
+    limit = f"a tar archive, gzipped or not, of {', '.join(MEMBERS)}"
+    try:
+        for _ in read_members(archive):
+            pass
+    except PipelineError as error:
+        kind, repair = describe(archive)
+        found = f"{kind}, of which {error}" if kind else f"a file of which {error}"
+        repair = f"{repair[0].upper()}{repair[1:]}." if repair else OTHER_ARCHIVE
+        return Check("readable", False, details, found, limit, repair)
+    return Check("readable", True, details, f"an archive of {', '.join(MEMBERS)}", limit)
 
 
 def check_table(table: pa.Table, source: Source) -> list[Check]:
@@ -18,29 +46,51 @@ def check_table(table: pa.Table, source: Source) -> list[Check]:
     fine, coarse = table["fine_label"].to_numpy(), table["coarse_label"].to_numpy()
     rows = {"train": int(train.sum()), "test": int((~train).sum())}
     expected = {"train": FINE * source.train_per_class, "test": FINE * source.test_per_class}
-    unique_rows = bool(np.array_equal(table["row_id"].to_numpy(), np.arange(table.num_rows)))
+    numbered = bool(np.array_equal(table["row_id"].to_numpy(), np.arange(table.num_rows)))
     per_class = {
         name: np.bincount(fine[mask], minlength=FINE)
         for name, mask in (("train", train), ("test", ~train))
     }
     balanced = all((per_class[name] == expected[name] // FINE).all() for name in per_class)
+    ranges = {name: f"{counts.min()}..{counts.max()}" for name, counts in per_class.items()}
     pairs = np.unique(np.stack([fine, coarse], axis=1), axis=0)
     sizes = np.bincount(pairs[:, 1], minlength=COARSE)
-    hierarchical = len(pairs) == len(np.unique(pairs[:, 0])) == FINE and bool(
-        (sizes == FINE // COARSE).all()
-    )
+    classes = len(np.unique(pairs[:, 0]))
+    hierarchical = len(pairs) == classes == FINE and bool((sizes == FINE // COARSE).all())
     return [
-        Check("counts", rows == expected and unique_rows, {"rows": rows, "expected": expected}),
+        Check(
+            "counts",
+            rows == expected and numbered,
+            {"rows": rows, "expected": expected},
+            f"{rows['train']:,} training and {rows['test']:,} test images, with row ids that "
+            + ("count up" if numbered else "do not count up"),
+            f"{expected['train']:,} and {expected['test']:,}, with row ids 0, 1, 2, ...",
+            OTHER_ARCHIVE,
+        ),
         Check(
             "label_ranges",
             int(fine.max()) == FINE - 1 and int(coarse.max()) == COARSE - 1,
             {"fine": int(fine.max()) + 1},
+            f"fine labels up to {fine.max()} and coarse labels up to {coarse.max()}",
+            f"{FINE - 1} and {COARSE - 1}",
+            OTHER_ARCHIVE,
         ),
-        Check("hierarchy", hierarchical, {"fine_per_coarse": sizes.tolist()}),
+        Check(
+            "hierarchy",
+            hierarchical,
+            {"fine_per_coarse": sizes.tolist()},
+            f"{classes} fine classes in {len(pairs)} pairs with a superclass, {sizes.min()} to "
+            f"{sizes.max()} a superclass",
+            f"{FINE} fine classes in {FINE} pairs, {FINE // COARSE} a superclass",
+            OTHER_ARCHIVE,
+        ),
         Check(
             "class_balance",
             balanced,
-            {name: f"{counts.min()}..{counts.max()}" for name, counts in per_class.items()},
+            ranges,
+            f"{ranges['train']} training and {ranges['test']} test images a class",
+            f"{source.train_per_class} and {source.test_per_class}",
+            OTHER_ARCHIVE,
         ),
         _pixel_statistics(pixels(table)[train], source),
     ]
@@ -55,45 +105,79 @@ def _pixel_statistics(images: np.ndarray, source: Source) -> Check:
     mean = counts @ values / counts.sum(axis=1)
     std = np.sqrt(counts @ values**2 / counts.sum(axis=1) - mean**2)
     details = {"mean": mean.round(5).tolist(), "std": std.round(5).tolist()}
+    found = f"means {details['mean']} and deviations {details['std']}"
     if source.channel_mean is None or source.channel_std is None:
-        return Check("pixel_statistics", bool((std > 0.05).all()), details)
-    right = np.allclose(mean, source.channel_mean, atol=TOLERANCE) and np.allclose(
-        std, source.channel_std, atol=TOLERANCE
+        varied = bool((std > 0.05).all())
+        return Check(
+            "pixel_statistics", varied, details, found, "deviations above 0.05", OTHER_ARCHIVE
+        )
+    wanted_mean, wanted_std = list(source.channel_mean), list(source.channel_std)
+    right = np.allclose(mean, wanted_mean, rtol=0, atol=TOLERANCE) and np.allclose(
+        std, wanted_std, rtol=0, atol=TOLERANCE
     )
-    return Check("pixel_statistics", right, details | {"expected_mean": list(source.channel_mean)})
+    return Check(
+        "pixel_statistics",
+        right,
+        details | {"expected_mean": wanted_mean},
+        found,
+        f"means {wanted_mean} and deviations {wanted_std}, each within {TOLERANCE:g}",
+        OTHER_ARCHIVE,
+    )
 
 
 def check_splits(table: pa.Table, splits: pa.Table, settings: SplitSettings) -> list[Check]:
-    """One split a row, test sealed, stratified; identical images across splits are counted, not refused."""
+    """One split a row, test sealed, stratified; identical images are counted, not refused."""
     rows, split = splits["row_id"].to_numpy(), np.asarray(splits["split"].to_pandas())
     fine = table["fine_label"].to_numpy()
-    upstream_test = np.asarray(table["upstream_split"].to_pandas() == "test")
-    once = len(rows) == table.num_rows and len(np.unique(rows)) == len(rows)
+    upstream_test = np.flatnonzero(table["upstream_split"].to_pandas() == "test")
+    test_rows = np.sort(rows[split == "test"])
+    distinct = len(np.unique(rows))
     per_class = {name: np.bincount(fine[rows[split == name]], minlength=FINE) for name in SPLITS}
-    train_images = per_class["train"] + per_class["validation"]
-    wanted = train_images * settings.validation_fraction
+    wanted = (per_class["train"] + per_class["validation"]) * settings.validation_fraction
+    deviation = float(np.abs(per_class["validation"] - wanted).max())
     return [
-        Check("no_row_in_two_splits", once, {name: int((split == name).sum()) for name in SPLITS}),
+        Check(
+            "no_row_in_two_splits",
+            len(rows) == table.num_rows == distinct,
+            {name: int((split == name).sum()) for name in SPLITS},
+            f"{len(rows):,} entries of {distinct:,} different rows",
+            f"one entry for each of the table's {table.num_rows:,} rows",
+            SPLIT_AGAIN,
+        ),
         Check(
             "test_is_upstream_test",
-            bool(np.array_equal(np.sort(rows[split == "test"]), np.flatnonzero(upstream_test))),
+            bool(np.array_equal(test_rows, upstream_test)),
+            {},
+            f"{len(np.setdiff1d(test_rows, upstream_test)):,} test rows that are not upstream's, "
+            f"{len(np.setdiff1d(upstream_test, test_rows)):,} of upstream's missing",
+            f"exactly upstream's {len(upstream_test):,} test rows",
+            SPLIT_AGAIN,
         ),
         Check(
             "stratified",
-            bool((np.abs(per_class["validation"] - wanted) < 1).all()),
+            deviation < 1,
             {"validation_per_class": per_class["validation"].tolist()},
+            f"a class whose validation images differ by {deviation:.1f} from its share",
+            f"{settings.validation_fraction:.1%} of each class, to less than one image",
+            SPLIT_AGAIN,
         ),
         Check(
             "same_archive",
             archive_of(splits) == archive_of(table),
             {"archive_sha256": archive_of(splits)},
+            f"splits of the archive {archive_of(splits):.12}",
+            f"the table's, {archive_of(table):.12}",
+            SPLIT_AGAIN,
         ),
         _identical_images(table, split),
     ]
 
 
 def _identical_images(table: pa.Table, split: np.ndarray) -> Check:
-    """Pixel-identical images in different splits: an estimate on them is too good, or, under another label, too bad."""
+    """Pixel-identical images in different splits.
+
+    An accuracy on them is too good, or, where they have another label, too bad.
+    """
     images, fine = pixels(table).reshape(table.num_rows, -1), table["fine_label"].to_numpy()
     keys = images.view(f"V{images.shape[1]}").ravel()
     groups: dict[bytes, list[int]] = {}
@@ -115,8 +199,13 @@ def _identical_images(table: pa.Table, split: np.ndarray) -> Check:
         for row in (row for row in rows if split[row] == "test" and training):
             counts["test_images_in_training"] += 1
             counts["of_these_under_another_label"] += fine[row] not in fine[training]
+    in_training, in_train = counts["test_images_in_training"], counts["validation_images_in_train"]
     return Check(
         "identical_across_splits",
-        counts["test_images_in_training"] == counts["validation_images_in_train"] == 0,
+        in_training == in_train == 0,
         counts,
+        f"{in_training} test images that are also training images, {in_train} validation images "
+        "that are also in train",
+        "none; CIFAR-100 itself has some",
+        "Compare the accuracy without near-duplicates, which every report gives.",
     )

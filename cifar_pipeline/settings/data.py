@@ -1,18 +1,51 @@
-"""Settings of the data: where the archive comes from, how it is split, which test images are left out."""
+"""Settings of the data: where the archive comes from, how it is split, which test images to omit."""
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, model_validator
 
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.base import Count, Fraction, Settings
+
+SHA256 = "[0-9a-f]{64}"
+
+UPSTREAM_SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
+"""Of cifar-100-python.tar.gz as Krizhevsky publishes it. Published lists of test images refer to
+the row order of this archive."""
+
+UPSTREAM_MEMBERS = {
+    "meta": "7973b15100ade9c7d40fb424638fde48",
+    "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+    "train": "16019d7e3df5f24257cddd939b257f8d",
+}
+"""The md5 of each file in that archive. With them a copy is recognised however it was packed."""
 
 
 class Source(Settings):
     """Where the archive comes from, and what its table must look like."""
 
     kind: Literal["download", "generated"]
-    url: str = Field("", description="http(s)://, file:// or a path; `download` only")
-    sha256: str = Field("", description="expected checksum of the archive; `download` only")
+    url: str = Field(
+        "",
+        description="http(s)://, file:// or a path, relative to the checkout, of an archive or of "
+        "an unpacked folder; `download` only",
+    )
+    sha256: str = Field(
+        UPSTREAM_SHA256,
+        pattern=f"^{SHA256}$",
+        description="expected checksum of the archive, by default upstream's; `download` only",
+    )
+    members: dict[str, str] = Field(
+        UPSTREAM_MEMBERS,
+        description="md5 of the files in the archive, by default upstream's: a copy that holds "
+        "these is accepted however it is packed. {}: only `sha256` counts; `download` only",
+    )
+    named_by_user: bool = Field(
+        False, exclude=True, description="set where CIFAR_ARCHIVE replaced the address"
+    )
     seed: int = Field(0, description="`generated` only")
     train_per_class: Count
     test_per_class: Count
@@ -20,6 +53,70 @@ class Source(Settings):
         None, description="of train pixels / 255"
     )
     channel_std: tuple[Fraction, Fraction, Fraction] | None = None
+
+    @model_validator(mode="after")
+    def _a_download_has_an_address(self) -> Self:
+        if self.kind == "download" and not self.url:
+            raise ValueError("a source that is downloaded needs a `url`")
+        return self
+
+    def located(self, address: str, sha256: str, home: Workspace) -> Self:
+        """This source with what the user names in place of its own, and its path absolute.
+
+        Args:
+            address: the user's address, path or folder; empty for the source's own.
+            sha256: the user's checksum; empty for the source's own.
+            home: what a relative path is relative to.
+
+        Raises: PipelineError for a checksum that cannot be one.
+        """
+        if self.kind == "generated":
+            return self
+        url = address or self.url
+        if "://" not in url or url.lower().startswith("file:"):
+            url = str(home.resolve(path_of(url)))
+        changes: dict[str, Any] = {"url": url, "named_by_user": bool(address)}
+        sha256 = sha256.strip().lower()
+        if sha256 and not re.fullmatch(SHA256, sha256):
+            raise PipelineError(
+                f"CIFAR_ARCHIVE_SHA256 is '{sha256:.80}', expected the 64 hexadecimal digits that "
+                "`sha256sum FILE` prints"
+            )
+        if sha256 and sha256 != self.sha256:
+            changes |= {"sha256": sha256, "members": {}}  # only that very file is meant
+        return self.model_copy(update=changes)
+
+    @property
+    def shown(self) -> str:
+        """The address as messages, logs and metadata may show it: without credentials."""
+        return redacted(self.url) if is_remote(self.url) else self.url or self.kind
+
+
+def is_remote(address: str) -> bool:
+    """Whether an address is fetched over HTTP; any other is a path or a file: address."""
+    return address.lower().startswith(("http://", "https://"))
+
+
+def path_of(address: str) -> str:
+    """The path that a file: address names; any other address as it is.
+
+    `file:a`, `file://a` and `file:///a` are all in use, so what stands where a host name belongs is
+    taken as the beginning of a path, except for `localhost`.
+    """
+    if not address.lower().startswith("file:"):
+        return address
+    parts = urlsplit(address)
+    host = "" if parts.netloc.lower() == "localhost" else parts.netloc
+    return unquote(host + parts.path)
+
+
+def redacted(text: str) -> str:
+    """A URL, or a message that has one in it, without what may be a credential.
+
+    That is the user name and password, and everything after a question mark: signatures and
+    tokens have too many names to be listed. Where the two cannot be told apart, more is hidden.
+    """
+    return re.sub(r"[?#][^\s'\")>]+", "?...", re.sub(r"//\S*@", "//***@", text))
 
 
 class SplitSettings(Settings):
@@ -45,6 +142,7 @@ class SubsetSettings(Settings):
     def _leaves_the_built_in_subset_alone(self) -> Self:
         if "duplicates" in self.lists:
             raise ValueError(
-                "`duplicates` is the subset that is found without a list; give the list another name, such as `cifair`"
+                "`duplicates` is the subset that is found without a list; give the list another "
+                "name, such as `cifair`"
             )
         return self

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError
 
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.base import Fraction, Name, Settings
 from cifar_pipeline.settings.data import Source, SplitSettings, SubsetSettings
 from cifar_pipeline.settings.evaluation import Ensemble
@@ -82,9 +83,12 @@ class Params(Settings):
         return self.model_copy(update={"profile": profile})
 
     def source(self) -> Source:
-        """The active profile's data source; `$CIFAR_ARCHIVE` and `$CIFAR_ARCHIVE_SHA256` override.
+        """The active profile's data source, its path absolute.
 
-        Raises: PipelineError when the profile names a source that does not exist.
+        `$CIFAR_ARCHIVE` and `$CIFAR_ARCHIVE_SHA256` replace its address and checksum.
+
+        Raises: PipelineError when the profile names a source that does not exist, or the checksum
+            cannot be one.
         """
         name = self.profiles[self.profile].source
         if name not in self.sources:
@@ -92,14 +96,11 @@ class Params(Settings):
                 f"profile '{self.profile}' names the source '{name}'{nearest(name, self.sources)}; "
                 f"params.yaml has {', '.join(self.sources)}"
             )
-        source = self.sources[name]
-        if source.kind == "generated":
-            return source
-        changes = {
-            "url": os.environ.get("CIFAR_ARCHIVE"),
-            "sha256": os.environ.get("CIFAR_ARCHIVE_SHA256"),
-        }
-        return source.model_copy(update={key: value for key, value in changes.items() if value})
+        return self.sources[name].located(
+            os.environ.get("CIFAR_ARCHIVE", ""),
+            os.environ.get("CIFAR_ARCHIVE_SHA256", ""),
+            Workspace.current(),
+        )
 
     def recipe(self, name: str) -> Recipe:
         """Recipe `name` under the active profile.
@@ -111,7 +112,7 @@ class Params(Settings):
         recipe = self.recipe_as_written(name)
         local = os.environ.get(recipe.architecture.weights_variable)
         return (
-            recipe.model_copy(update={"weights": local})
+            recipe.model_copy(update={"weights": str(Workspace.current().resolve(local))})
             if local and recipe.weights == "imagenet"
             else recipe
         )

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cifar_pipeline.dataset.build import build_table, write_table
-from cifar_pipeline.dataset.generated import legacy_pickle, members, write_archive
+from cifar_pipeline.dataset.generated import legacy_pickle, members
+from cifar_pipeline.dataset.packed import write_archive
 from cifar_pipeline.dataset.splits import build_splits, write_splits
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.data import SplitSettings

@@ -77,17 +77,20 @@ def source_reachable(source: Source, target: Path) -> bool:
     return True
 
 
-def check_source(source: Source, target: Path) -> None:
+def check_source(source: Source, target: Path, *, back_off: float = 0.5) -> None:
     """That `obtain_archive` has a chance: the archive is at `target`, or its server answers.
 
     What is on this machine is verified at once.
+
+    Args:
+        back_off: seconds before the second attempt to reach a server.
 
     Raises: PipelineError that says why the archive cannot be had.
     """
     if source.kind == "generated" or _is_there(source, target):
         return
     if is_remote(source.url):
-        check_answers(source.url)
+        check_answers(source.url, back_off=back_off)
         return
     if "://" in source.url and not source.url.lower().startswith("file:"):
         scheme = source.url.partition("://")[0]
@@ -145,8 +148,9 @@ def _unpacked(path: Path) -> Path:
         if all((folder / name).is_file() for name in MEMBERS):
             return folder
     kind, repair = describe(path)
-    problem = f"is {kind}" if kind else f"has no files {', '.join(MEMBERS)}, nor has {FOLDER}/ in it"
-    raise PipelineError(f"the folder {path} {problem}; {repair or PYTHON_VERSION}.")
+    if not kind:
+        kind = f"not an unpacked archive (it has no files {', '.join(MEMBERS)}, nor {FOLDER}/)"
+    raise PipelineError(f"the folder {path} is {kind}; {repair or PYTHON_VERSION}.")
 
 
 def _check_folder(source: Source, path: Path) -> None:

@@ -20,6 +20,7 @@ REPAIR = (
     "cifar-100-python.tar.gz, and materialize `archive` again"
 )
 
+
 def read_archive(archive: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """The content of `meta`, `train` and `test`, unpickled, and the md5 of each.
 

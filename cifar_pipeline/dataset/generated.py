@@ -1,6 +1,6 @@
-"""A generated stand-in for CIFAR-100 in upstream's exact archive format: 100 learnable classes in 20 superclasses.
+"""A generated stand-in for CIFAR-100: 100 learnable classes in 20 superclasses.
 
-For the `smoke` profile, tests and CI. Nothing here is ever used in place of a failed download.
+It serves the `smoke` profile, tests and CI. No step ever uses it in place of a failed download.
 """
 
 import io
@@ -16,12 +16,15 @@ from cifar_pipeline.dataset.table import COARSE, FINE, SHAPE
 FINE_PER_COARSE = FINE // COARSE
 SIZE = SHAPE[0]
 
-# The one in Python: the C pickler cannot be told how to write bytes.
+# The pickler that is written in Python: the one in C cannot be told how to write bytes.
 _PythonPickler: Any = pickle._Pickler  # type: ignore[attr-defined]
 
 
 class _Legacy(_PythonPickler):
-    """Writes protocol 2 as Python 2 and numpy 1 did, so that what reads upstream's files is what reads these."""
+    """Writes protocol 2 as Python 2 and numpy 1 did.
+
+    The code that reads these pickles is then the code that reads upstream's.
+    """
 
     dispatch = _PythonPickler.dispatch.copy()
 
@@ -71,13 +74,19 @@ def legacy_pickle(value: Any) -> bytes:
 
 
 def class_names() -> tuple[list[str], list[str]]:
-    """(100 fine names, 20 coarse names); fine class `f` belongs to coarse class `f % 20`, so the hierarchy is not trivial."""
+    """(100 fine names, 20 coarse names).
+
+    Fine class `f` belongs to coarse class `f % 20`, so that the hierarchy is not trivial.
+    """
     fine = [f"generated_{label:02d}" for label in range(FINE)]
     return fine, [f"generated_group_{label:02d}" for label in range(COARSE)]
 
 
 def images(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(N, 32, 32, 3) uint8: stripes whose two colours tell the superclass, and whose direction the class within it."""
+    """(N, 32, 32, 3) uint8 images of stripes.
+
+    Their two colours tell the superclass, and their direction the class within it.
+    """
     coarse, member = labels % COARSE, labels // COARSE
     angle = np.pi * member / FINE_PER_COARSE + rng.normal(0, 0.05, len(labels))
     phase = rng.uniform(0, 2 * np.pi, len(labels))
@@ -95,7 +104,7 @@ def images(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _colour(index: np.ndarray, count: int) -> np.ndarray:
-    """(N, 3) one of `count` hues, evenly spaced."""
+    """(N, 3) colours between 0 and 1, each one of `count` evenly spaced hues."""
     hue = 2 * np.pi * index[:, None] / count + np.array([0, 2 * np.pi / 3, 4 * np.pi / 3])
     return cast(np.ndarray, 0.5 + 0.45 * np.cos(hue))
 

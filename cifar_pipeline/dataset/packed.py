@@ -57,7 +57,7 @@ OTHER_DATA_SETS = (
 
 
 class _Bounded:
-    """A reader that refuses to unpack more than ARCHIVE_LIMIT: a small file can hold a disk full."""
+    """A reader that refuses to unpack more than ARCHIVE_LIMIT: a small file can unpack to a lot."""
 
     def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
         self.file, self.left = file, ARCHIVE_LIMIT
@@ -75,7 +75,7 @@ class _Bounded:
 
 @contextmanager
 def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
-    """The tar in a file, gzipped or not, for one pass; at the end all of it was read and is whole."""
+    """The tar in a file, gzipped or not, to be read once; then it is known to be whole."""
     with archive.open("rb") as raw:
         zipped = raw.read(2) == GZIP_MAGIC
         raw.seek(0)
@@ -154,9 +154,10 @@ def write_archive(target: Path, pickles: Mapping[str, bytes]) -> None:
 
 
 def describe(path: Path) -> tuple[str, str]:
-    """What a file or folder is that is not the expected archive, and what to do; ("", "") if unknown.
+    """What a file or folder is that is not the expected archive, and how to repair that.
 
-    Returns: a phrase that follows "is", and a sentence without capital and full stop.
+    Returns: a phrase that follows "is", and a sentence without its capital and full stop; both
+        empty where nothing is known.
     """
     if path.is_dir():
         return _data_set([entry.name for entry in path.iterdir()])

@@ -107,7 +107,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_pickle(content: bytes, name: str) -> dict[str, Any]:
-    """Read one member of the archive: a dict of str to uint8 arrays, str, numbers and lists of them.
+    """Read a member of the archive: a dict of str to uint8 arrays, str, numbers and lists of them.
 
     Args:
         content: the pickle, of any protocol; upstream's is 2, as Python 2 wrote it (byte strings).

@@ -18,8 +18,10 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 def build_splits(table: pa.Table, settings: SplitSettings) -> pa.Table:
     """(row_id, split) for every row of `table` (row_id, upstream_split, fine_label).
 
-    Upstream's test images stay the test split; of the training images a seeded share, stratified by fine class,
-    becomes the validation split.
+    Upstream's test images stay the test split. Of the training images, a seeded share that is
+    stratified by fine class becomes the validation split.
+
+    Raises: PipelineError when the share would leave a class without images.
     """
     from sklearn.model_selection import StratifiedShuffleSplit  # a second to import
 
@@ -34,7 +36,8 @@ def build_splits(table: pa.Table, settings: SplitSettings) -> pa.Table:
         _, held_out = next(splitter.split(train_rows, labels))
     except ValueError as error:
         raise PipelineError(
-            f"splits.validation_fraction {settings.validation_fraction} cannot be kept: {error}"
+            f"splits.validation_fraction is {settings.validation_fraction}, which leaves a class "
+            f"without images in a split ({error}); correct it in params.yaml"
         ) from None
     code = np.where(upstream_train, 0, 2).astype(np.int8)
     code[train_rows[held_out]] = 1
@@ -71,9 +74,12 @@ def split_rows(splits: pa.Table, split: Split) -> np.ndarray:
 def stratified_subset(
     rows: np.ndarray, labels: np.ndarray, per_class: int | None, seed: int
 ) -> np.ndarray:
-    """Sorted subset of `rows` with `per_class` of each class of `labels` (parallel to `rows`); all where None.
+    """Sorted subset of `rows` with `per_class` images of each class; all rows if that is None.
 
-    Raises: PipelineError when a class has fewer.
+    Args:
+        labels: the class of each of `rows`.
+
+    Raises: PipelineError when a class has fewer images.
     """
     if per_class is None:
         return rows
@@ -82,7 +88,8 @@ def stratified_subset(
     counts = np.bincount(labels)
     if counts.min() < per_class:
         raise PipelineError(
-            f"the recipe asks for {per_class} images a class, class {counts.argmin()} has {counts.min()}; lower it"
+            f"the recipe asks for {per_class} images a class, class {counts.argmin()} has "
+            f"{counts.min()}; lower it"
         )
     starts = np.cumsum(counts) - counts
     chosen = by_class[(starts[:, None] + np.arange(per_class)).ravel()]

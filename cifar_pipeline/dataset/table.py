@@ -1,8 +1,9 @@
-"""The archive as one Parquet file: a row an image, and the way back to numpy.
+"""The data set as one Parquet file with a row an image, and the way back to numpy.
 
-Images are fixed-size binary of 3,072 bytes in height, width, channel order: pandas and DuckDB users see bytes / BLOBs,
-`np.frombuffer` sees pixels, and reading all of them is one copy. A fixed-shape tensor column takes tens of times longer
-to write and to read, PNG bytes longer still to read (benchmarks/results/table_formats.md).
+Images are fixed-size binary of 3,072 bytes in height, width, channel order: pandas shows them as
+bytes, DuckDB as BLOBs, `np.frombuffer` as pixels, and reading all of them is one copy. A
+fixed-shape tensor column takes tens of times longer to write and to read, and PNG bytes take longer
+still to read (benchmarks/results/table_formats.md).
 """
 
 from pathlib import Path

@@ -64,7 +64,7 @@ def check_table(table: pa.Table, source: Source) -> list[Check]:
             {"rows": rows, "expected": expected},
             f"{rows['train']:,} training and {rows['test']:,} test images, with row ids that "
             + ("count up" if numbered else "do not count up"),
-            f"{expected['train']:,} and {expected['test']:,}, with row ids 0, 1, 2, ...",
+            f"{expected['train']:,} and {expected['test']:,}, with row ids that count up from 0",
             OTHER_ARCHIVE,
         ),
         Check(

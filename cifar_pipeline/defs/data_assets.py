@@ -9,7 +9,9 @@ from cifar_pipeline.defs.stages import Stage
 from cifar_pipeline.settings.params import Params
 
 OWNERS = ["team:data"]
-ARCHIVE_CHECKS = {"readable": "The file is gzip; its checksum was verified when it was fetched."}
+ARCHIVE_CHECKS = {
+    "readable": "The file, whose checksum was verified, is an archive of CIFAR-100, and whole."
+}
 TABLE_CHECKS = {
     "counts": "As many training and test rows as the source's settings say, with row ids 0, 1, 2, ...",
     "label_ranges": "Fine labels reach from 0 to 99, coarse labels to 19.",
@@ -45,17 +47,14 @@ def build_data_assets(
     )
     def archive(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
         from cifar_pipeline.artifacts import file_digest
-        from cifar_pipeline.checks import Check
-        from cifar_pipeline.dataset.archive import GZIP_MAGIC, obtain_archive
+        from cifar_pipeline.dataset.archive import obtain_archive
+        from cifar_pipeline.dataset.validation import check_archive
 
         with pipeline.step(context) as (home, active):
             written = obtain_archive(active.source(), home.archive)
-            with home.archive.open("rb") as file:
-                readable = Check(
-                    "readable", file.read(2) == GZIP_MAGIC, {"bytes": home.archive.stat().st_size}
-                )
+            readable = check_archive(home.archive)
         metadata = {
-            "source": active.source().url or "generated",
+            "source": active.source().shown,
             "sha256": file_digest(home.archive, "sha256"),
             "bytes": home.archive.stat().st_size,
             "fetched": written,

@@ -14,10 +14,8 @@ from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.duplicates import SIMILAR, find_duplicates, unique_test_rows
-from cifar_pipeline.settings.data import PublishedList
+from cifar_pipeline.settings.data import UPSTREAM_SHA256, PublishedList
 
-UPSTREAM_SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
-"""Of the archive whose row order published index lists refer to."""
 NO_DUPLICATES = "no_duplicates"
 MEMBERSHIP = "subsets.parquet"
 SUMMARY_KEYS = (

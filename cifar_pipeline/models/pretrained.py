@@ -2,13 +2,13 @@
 
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
 
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.models.construction import Construction
+from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.architectures import KerasApplication
 
 
@@ -45,7 +45,7 @@ def load_application(
                 "`weights` to a file that holds them; `weights: none` trains from random ones."
             ) from None
     model = application(weights=None, **settings)
-    path = Path(weights).expanduser()
+    path = Workspace.current().resolve(weights)
     if not path.is_file():
         raise PipelineError(
             f"there are no pretrained weights at {path}; correct the recipe's `weights` or "

@@ -1,4 +1,4 @@
-"""Settings of the data: where the archive comes from, how it is split, which test images to omit."""
+"""Settings of the data: where the archive comes from, its splits, and test images to leave out."""
 
 import re
 from typing import Annotated, Any, Literal, Self

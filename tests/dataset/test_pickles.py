@@ -11,7 +11,7 @@ from cifar_pipeline.errors import PipelineError
 
 
 def test_generated_pickles_are_of_upstreams_format(content):
-    """The opcodes and names that upstream's files have, and no name that only numpy 2 or Python 3 knows."""
+    """They have the opcodes and names of upstream's files, and none of numpy 2 or Python 3."""
     used = {op.name: arg for op, arg, _ in pickletools.genops(legacy_pickle(content["test"]))}
     names = {
         arg
@@ -34,6 +34,27 @@ def test_reads_what_was_written(content):
     assert np.array_equal(loaded["data"], content["train"][b"data"])
     assert loaded["fine_labels"] == content["train"][b"fine_labels"]
     assert loaded["filenames"] == [name.decode() for name in content["train"][b"filenames"]]
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("text_keys", [True, False])
+def test_reads_what_python_3_and_numpy_2_write(content, protocol, text_keys):
+    """As files are that somebody loaded and saved again."""
+    member = content["test"]
+    saved = {key.decode(): value for key, value in member.items()} if text_keys else member
+    loaded = read_pickle(pickle.dumps(saved, protocol), "test")
+    assert np.array_equal(loaded["data"], member[b"data"])
+    assert loaded["fine_labels"] == member[b"fine_labels"]
+    assert loaded["filenames"] == [name.decode() for name in member[b"filenames"]]
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+@pytest.mark.parametrize(
+    "array", [np.zeros((2, 3), np.int64), np.zeros((2, 3), np.uint8, order="F"), np.array([{}])]
+)
+def test_other_arrays_are_refused_under_every_protocol(protocol, array):
+    with pytest.raises(PipelineError, match="train: the pickle holds a"):
+        read_pickle(pickle.dumps({"data": array}, protocol), "train")
 
 
 class Command:

@@ -122,6 +122,17 @@ def test_wrong_counts_and_pixels_are_found(prepared):
     assert failing(check_table(table, wrong)) == {"counts", "class_balance", "pixel_statistics"}
 
 
+def test_every_failed_check_says_what_was_found_the_limit_and_the_repair(prepared):
+    table, splits = read_table(prepared.table), read_table(prepared.splits)
+    wrong = SOURCE.model_copy(update={"train_per_class": 11})
+    checks = check_table(table, wrong) + check_splits(table, splits, SETTINGS)
+    assert all(check.found and check.limit and check.repair for check in checks)
+    assert checks[0].message("Rows are counted.") == (
+        "counts: Rows are counted. Found 1,000 training and 200 test images, with row ids that "
+        "count up, expected 1,100 and 200, with row ids that count up from 0. " + checks[0].repair
+    )
+
+
 def test_a_subset_is_stratified_and_seeded():
     labels = np.repeat(np.arange(100), 8)
     rows = np.arange(800) + 1000

@@ -7,11 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cifar_pipeline.artifacts import file_digest
 from cifar_pipeline.dataset import build as build_module
+from cifar_pipeline.dataset import packed as packed_module
 from cifar_pipeline.dataset.build import build_table, write_table
-from cifar_pipeline.dataset.generated import legacy_pickle, write_archive
+from cifar_pipeline.dataset.generated import legacy_pickle
+from cifar_pipeline.dataset.packed import write_archive
+from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import pixels, read_table
+from cifar_pipeline.dataset.validation import check_archive
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.settings.data import UPSTREAM_SHA256
 
 
 def test_a_row_an_image_with_upstreams_content(prepared, content):
@@ -77,13 +83,13 @@ def test_a_flipped_bit_never_reaches_the_table(make_archive):
 
 
 def test_an_archive_that_unpacks_to_too_much(make_archive, monkeypatch):
-    monkeypatch.setattr(build_module, "ARCHIVE_LIMIT", 1 << 20)
+    monkeypatch.setattr(packed_module, "ARCHIVE_LIMIT", 1 << 20)
     refused(make_archive(), "unpacks to more than 1,048,576 bytes")
 
 
 def test_a_member_that_is_too_large(make_archive, monkeypatch):
-    monkeypatch.setattr(build_module, "MEMBER_LIMIT", 1 << 16)
-    refused(make_archive(), "has 3,1.* bytes, at most 65,536")
+    monkeypatch.setattr(packed_module, "MEMBER_LIMIT", 1 << 16)
+    refused(make_archive(), "has 3,1.* bytes; at most 65,536")
 
 
 def test_not_an_archive(tmp_path):
@@ -96,7 +102,7 @@ def test_not_an_archive(tmp_path):
 
 @pytest.mark.parametrize("name", ["meta", "train", "test"])
 def test_a_missing_member(make_archive, name):
-    refused(make_archive(**{name: None}), rf"has no member \['{name}'\]")
+    refused(make_archive(**{name: None}), f"has no member {name} in cifar-100-python/")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +135,7 @@ def test_a_member_that_is_a_link(tmp_path):
             r"'data' is \(200, 100\), expected \(N, 3072\)",
         ),
         ({b"data": [1, 2]}, "'data' is list"),
-        ({b"data": np.zeros((0, 3072), np.uint8)}, r"'data' is \(0, 3072\)"),
+        ({b"data": np.zeros((0, 3072), np.uint8)}, r"'data' holds no images"),
         ({b"fine_labels": [0] * 199}, "'fine_labels' is not a list of 200 labels"),
         (
             {b"fine_labels": [100] * 200},
@@ -138,6 +144,8 @@ def test_a_member_that_is_a_link(tmp_path):
         ({b"coarse_labels": [-1] * 200}, "'coarse_labels' holds -1"),
         ({b"fine_labels": [0.0] * 200}, "'fine_labels' holds 0.0"),
         ({b"filenames": [b"a.png"]}, "'filenames' is not a list of 200 names"),
+        ({b"filenames": [1] * 200}, "'filenames' is not a list of 200 names"),
+        ({b"data": 5}, "'data' is int"),
     ],
 )
 def test_members_that_cannot_be_cifar(make_archive, change, message):
@@ -149,6 +157,50 @@ def test_names_that_cannot_be_cifar(make_archive):
         make_archive(meta={b"fine_label_names": [b"apple"] * 100}),
         "'fine_label_names' is not a list of 100 different names",
     )
+
+
+def test_names_that_are_no_names(make_archive):
+    refused(make_archive(meta={b"fine_label_names": [[1]] * 100}), "'fine_label_names' is not")
+
+
+def test_no_message_advises_to_fetch_the_same_again(make_archive):
+    with pytest.raises(PipelineError, match="copy of upstream's") as caught:
+        build_table(make_archive(test=None))
+    assert "again" not in str(caught.value).replace("materialize `archive` again", "")
+
+
+def test_a_table_says_which_files_it_was_made_of_however_they_were_packed(
+    make_archive, content, monkeypatch, tmp_path
+):
+    """Two packings of upstream's files give one table, to which upstream's lists apply."""
+    pickles = {name: legacy_pickle(member) for name, member in content.items()}
+    flat = tmp_path / "flat.tar"
+    with tarfile.open(flat, "w") as tar:
+        for name, pickled in pickles.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(pickled)
+            tar.addfile(info, io.BytesIO(pickled))
+    other = build_table(flat).schema.metadata[b"archive_sha256"]
+    assert other.decode() == file_digest(flat, "sha256")
+    monkeypatch.setattr(
+        build_module,
+        "UPSTREAM_MEMBERS",
+        {name: packed_module.md5(pickled) for name, pickled in pickles.items()},
+    )
+    assert build_table(flat).equals(build_table(make_archive()), check_metadata=True)
+    assert archive_of(build_table(flat)) == UPSTREAM_SHA256
+
+
+def test_an_archive_is_checked_as_a_whole(make_archive, tmp_path):
+    assert check_archive(make_archive()).passed
+    path = make_archive(meta=None)
+    check = check_archive(path)
+    assert not check.passed
+    assert "it has no member meta in cifar-100-python/" in check.message("It is an archive.")
+    path.write_bytes(b"PAR1")
+    said = check_archive(path).message("It is an archive.")
+    assert "Found a Parquet file" in said
+    assert "Set CIFAR_ARCHIVE to a copy of the Python version" in said
 
 
 def test_a_pickle_inside_an_archive_runs_nothing(tmp_path, content):

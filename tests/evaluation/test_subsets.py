@@ -16,9 +16,9 @@ from cifar_pipeline.evaluation.duplicates import (
     similarity_bands,
     unique_test_rows,
 )
-from cifar_pipeline.evaluation.subsets import UPSTREAM_SHA256, read_list, read_subsets
+from cifar_pipeline.evaluation.subsets import read_list, read_subsets
 from cifar_pipeline.reports.subsets import write_subsets
-from cifar_pipeline.settings.data import PublishedList, SubsetSettings
+from cifar_pipeline.settings.data import UPSTREAM_SHA256, PublishedList, SubsetSettings
 
 TRAIN, TEST = 40, 8
 

@@ -309,13 +309,24 @@ def test_what_a_step_does_not_say_is_as_the_recipe_has_it(params_file):
 
 def test_environment_replaces_address_and_weights(params_file, monkeypatch):
     monkeypatch.setenv("CIFAR_ARCHIVE", "/mirror/archive.tar.gz")
-    monkeypatch.setenv("CIFAR_ARCHIVE_SHA256", "abc")
+    monkeypatch.setenv("CIFAR_ARCHIVE_SHA256", "AB" * 32)
     monkeypatch.setenv("CIFAR_WEIGHTS_EFFICIENTNET_B0", "/weights.h5")
     monkeypatch.setenv("CIFAR_WEIGHTS_CNN9", "/never.h5")
     params = load_params(params_file)
-    assert (params.source().url, params.source().sha256) == ("/mirror/archive.tar.gz", "abc")
+    assert (params.source().url, params.source().sha256) == ("/mirror/archive.tar.gz", "ab" * 32)
     assert params.recipe("efficientnet_b0").weights == "/weights.h5"
     assert params.recipe("cnn9").weights == "none"  # it asked for none
+
+
+def test_paths_are_the_checkouts_wherever_the_user_stands(params_file, monkeypatch, tmp_path):
+    params = load_params(params_file).under("quick")
+    monkeypatch.setenv("CIFAR_ROOT", str(tmp_path))
+    monkeypatch.setenv("CIFAR_ARCHIVE", "../copy.tar.gz")
+    monkeypatch.setenv("CIFAR_WEIGHTS_EFFICIENTNET_B0", "weights/b0.h5")
+    for folder in (tmp_path, tmp_path.parent):
+        monkeypatch.chdir(folder)
+        assert params.source().url == f"{tmp_path}/../copy.tar.gz"
+        assert params.recipe("efficientnet_b0").weights == f"{tmp_path}/weights/b0.h5"
 
 
 def test_weights_are_named_by_architecture_for_every_seed(params_file, monkeypatch):

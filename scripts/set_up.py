@@ -85,9 +85,12 @@ def call(*command: str | Path, env: Mapping[str, str]) -> str:
     Raises:
         SetUpError: The command failed.
     """
-    done = subprocess.run(
-        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=False
+        )
+    except OSError as error:
+        raise SetUpError(f"{command[0]} does not run: {error.strerror}") from None
     if done.returncode != 0:
         failed = shlex.join(map(str, command))
         raise SetUpError(f"this command failed, for the reason above:\n  {failed}\n{HELP}")

@@ -152,11 +152,14 @@ def checksum(kind: str, *files: Path) -> str:
 # --- how packages are fetched ---------------------------------------------------------------------
 
 
-def pip_settings(listed: str) -> dict[str, str]:
-    """The settings for fetching packages in what `pip config list` prints.
+def pip_settings(python: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """What pip reads on how packages are fetched, from the user's variables and from files.
 
     In pip, `[install]` overrides `[global]`, and a variable overrides both.
     """
+    # `user = true` in one of the files would show that of the user alone.
+    env = {k: v for k, v in environ.items() if not k.startswith("PYTHON")} | {"PIP_USER": "0"}
+    listed = call(python, "-I", "-m", "pip", "config", "list", env=env)
     entries = dict(line.split("=", 1) for line in listed.splitlines() if "=" in line)
     return {
         key: str(ast.literal_eval(entries[f"{section}.{key}"]))
@@ -220,16 +223,16 @@ class Installer:
     """pip to fetch uv, and uv for the rest, which takes it a fraction of pip's time."""
 
     def __init__(self) -> None:
-        self._pip = (VENV / "bin" / "python", "-I", "-m", "pip")
-        plain = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        pip = pip_settings(call(*self._pip, "config", "list", env=plain))
+        self._python = VENV / "bin" / "python"
+        pip = pip_settings(self._python, os.environ)
         self._env = fetching(os.environ, pip)
         self._no_index = pip.get("no-index", "").lower() in ("1", "true", "yes", "on")
 
     def install_uv(self) -> None:
         """Install uv itself."""
         options = ("--quiet", "--require-hashes", "--only-binary", ":all:")
-        call(*self._pip, "install", *options, "-r", REQUIREMENTS / "uv.txt", env=self._env)
+        command = (self._python, "-I", "-m", "pip", "install", *options)
+        call(*command, "-r", REQUIREMENTS / "uv.txt", env=self._env)
 
     def install(self, folder: Path, *what: str | Path) -> None:
         """Install into the environment in a folder.

@@ -39,6 +39,7 @@ SHOWN = (
 
 
 @click.group()
+@click.version_option(package_name="cifar-pipeline", prog_name="cifar")
 def main() -> None:
     """CIFAR-100, from the raw archive to trained models and their reports."""
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from pydantic.json_schema import models_json_schema
 
 from cifar_pipeline.cli import main as cifar
+from cifar_pipeline.settings.base import NAME
 from cifar_pipeline.settings.params import Params
 from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.settings.search import Search
@@ -119,7 +120,7 @@ def _values(schema: dict[str, Any]) -> str:
         "object": _mapping,
         "boolean": lambda _: "`true` or `false`",
         "null": lambda _: "`null`",
-        "string": lambda _: "name" if "pattern" in schema else "text",
+        "string": lambda _: "name" if schema.get("pattern") == f"^{NAME}$" else "text",
         "integer": lambda _: f"whole number{_bounds(schema)}",
         "number": lambda _: f"number{_bounds(schema)}",
         None: lambda _: "any value",

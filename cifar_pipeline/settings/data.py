@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.paths import Workspace
@@ -27,7 +28,9 @@ UPSTREAM_MEMBERS = {
 class Source(Settings):
     """Where the archive comes from, and what its table must look like."""
 
-    kind: Literal["download", "generated"]
+    kind: Literal["download", "generated"] = Field(
+        description="the real archive, or a small one of generated images"
+    )
     url: str = Field(
         "",
         description="http(s)://, file:// or a path, relative to the checkout, of an archive or of "
@@ -40,19 +43,22 @@ class Source(Settings):
     )
     members: dict[str, str] = Field(
         UPSTREAM_MEMBERS,
-        description="md5 of the files in the archive, by default upstream's: a copy that holds "
-        "these is accepted however it is packed. {}: only `sha256` counts; `download` only",
+        description="md5 of the files in the archive, by default upstream's; a copy that holds "
+        "these is accepted however it is packed, and with `{}` only `sha256` counts; `download` "
+        "only",
     )
-    named_by_user: bool = Field(
+    named_by_user: SkipJsonSchema[bool] = Field(
         False, exclude=True, description="set where CIFAR_ARCHIVE replaced the address"
     )
-    seed: int = Field(0, description="`generated` only")
-    train_per_class: Count
-    test_per_class: Count
+    seed: int = Field(0, description="decides the generated images; `generated` only")
+    train_per_class: Count = Field(description="expected number of training images of each class")
+    test_per_class: Count = Field(description="expected number of test images of each class")
     channel_mean: tuple[Fraction, Fraction, Fraction] | None = Field(
-        None, description="of train pixels / 255"
+        None, description="expected mean of the training pixels, divided by 255; default: unchecked"
     )
-    channel_std: tuple[Fraction, Fraction, Fraction] | None = None
+    channel_std: tuple[Fraction, Fraction, Fraction] | None = Field(
+        None, description="expected standard deviation of the same; default: unchecked"
+    )
 
     @model_validator(mode="after")
     def _a_download_has_an_address(self) -> Self:
@@ -122,21 +128,25 @@ def redacted(text: str) -> str:
 class SplitSettings(Settings):
     """How the training images are divided."""
 
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
-    seed: int
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="share of the training images that validation gets, of each class alike"
+    )
+    seed: int = Field(description="decides which images these are")
 
 
 class PublishedList(Settings):
-    """A file of upstream's indices of test images."""
+    """A file with indices of test images in upstream's order."""
 
-    path: str
-    sha256: str = Field(description="of the file, so that another one does not pass for it")
+    path: str = Field(description="a text file, relative to the checkout")
+    sha256: str = Field(description="its checksum, so that another file does not pass for it")
 
 
 class SubsetSettings(Settings):
     """Test images to leave out of a second accuracy, besides near-duplicates."""
 
-    lists: dict[Annotated[str, Field(pattern="^[a-z0-9_]+$")], PublishedList] = Field({})
+    lists: dict[Annotated[str, Field(pattern="^[a-z0-9_]+$")], PublishedList] = Field(
+        {}, description="published lists of test images, by name"
+    )
 
     @model_validator(mode="after")
     def _leaves_the_built_in_subset_alone(self) -> Self:

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from cifar_pipeline.cli import main
 from cifar_pipeline.settings.params import merge
 from cifar_pipeline.settings.reading import load_params, read_yaml
-from docs.generate import PAGES
+from docs.generate import PAGES, configuration
 from tests.workspaces import CHECKOUT
 
 DOCS = CHECKOUT / "docs"
@@ -38,6 +38,10 @@ def anchors(text: str) -> set[str]:
 @pytest.mark.parametrize("file", PAGES)
 def test_generated_pages_are_current(file):
     assert read(DOCS / file) == PAGES[file](), f"docs/{file}: run `python docs/generate.py`"
+
+
+def test_every_key_says_what_it_means():
+    assert [row for row in configuration().splitlines() if row.endswith("|  |")] == []
 
 
 def test_the_readme_can_be_read_in_minutes():

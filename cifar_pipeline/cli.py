@@ -208,7 +208,7 @@ def _reachable_profile(home: Workspace) -> str:
     if source_reachable(source, home.archive):
         return "quick"
     click.echo(
-        f"The CIFAR-100 archive cannot be reached at {source.url}, so this runs the `smoke` profile on generated images; "
+        f"The CIFAR-100 archive cannot be reached at {source.shown}, so this runs the `smoke` profile on generated images; "
         "set CIFAR_ARCHIVE (and CIFAR_ARCHIVE_SHA256) to a copy for the real one."
     )
     return "smoke"

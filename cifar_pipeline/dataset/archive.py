@@ -58,6 +58,8 @@ def obtain_archive(source: Source, target: Path, *, back_off: float = 1.0) -> bo
         else:
             with replacing_file(target) as temporary:
                 shutil.copyfile(path, temporary)
+                if not _is_right(source, temporary):  # it was a moment ago
+                    raise _refusal(source, temporary)
     except OSError as error:
         repair = (
             "Free some space there" if error.errno == errno.ENOSPC else "Make that folder writable"
@@ -140,6 +142,8 @@ def _download(source: Source, target: Path, back_off: float) -> None:
         partial.unlink()  # resuming wrong bytes can only give wrong bytes
         raise refusal
     partial.replace(target)
+    for left in target.parent.glob(f"{target.name}.*.download"):
+        left.unlink()  # of another archive, which is no longer wanted
 
 
 def _unpacked(path: Path) -> Path:

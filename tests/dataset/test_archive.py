@@ -219,6 +219,7 @@ def test_what_is_left_of_another_archive_is_not_resumed(serve, target):
     partial_path(source_of(server.url, OTHER), target).write_bytes(OTHER[:1000])
     assert fetch(server, target)
     assert server.requests == [None]
+    assert files(target) == [target.name]
 
 
 LENGTHS = ["right", "absent", "chunked", "more", "nonsense", "endless"]

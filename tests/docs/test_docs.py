@@ -14,7 +14,7 @@ from docs.generate import PAGES, configuration
 from tests.workspaces import CHECKOUT
 
 DOCS = CHECKOUT / "docs"
-WRITTEN = sorted([CHECKOUT / "README.md", *DOCS.rglob("*.md")])
+WRITTEN = sorted([*CHECKOUT.glob("*.md"), *DOCS.rglob("*.md")])
 RECORDS = sorted((CHECKOUT / "benchmarks" / "results").glob("*.md"))
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -350,6 +350,14 @@ def test_errors_of_the_connection_show_no_credentials(target):
         assert not any(word in str(caught.value) for word in ("mary", "password", "secret"))
 
 
+def test_what_went_wrong_is_told_without_the_address_in_it():
+    inner = OSError(
+        "no answer from http://mary:password@proxy/ to /a.tar.gz?Signature=secret (late)"
+    )
+    told = download_module._cause(ConnectionError(inner))
+    assert told == "no answer from http://***@proxy/ to /a.tar.gz?... (late)"
+
+
 def test_too_little_space_is_known_beforehand(serve, target, monkeypatch):
     monkeypatch.setattr(download_module, "free_bytes", lambda folder: 10)
     refused(source_of(serve().url), target, r"needs [\d,]+ bytes, .* has 10\. Free some space")

@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# GPU=1 installs TensorFlow's CUDA build instead of the CPU's.
+# GPU=1 installs TensorFlow's CUDA build, GPU=0 the CPU's; without it, the build that is there stays.
 GPU ?=
 PROFILE ?=
 JOBS ?= 2
@@ -21,7 +21,7 @@ help: ## what there is
 
 # The Python is checked before anything is downloaded. Nothing is said where nothing is to be done.
 setup: ## both environments, from the locks; PYTHON=/path/to/python3.12 for a certain one
-	@python=$$(bash scripts/find-python) && "$$python" -I scripts/set_up.py $(if $(GPU),gpu,cpu)
+	@python=$$(bash scripts/find-python) && "$$python" -I scripts/set_up.py $(if $(GPU),$(if $(filter 0,$(GPU)),cpu,gpu))
 
 run: setup ## the whole graph; PROFILE=smoke|quick|laptop|paper|best
 	cifar run $(if $(PROFILE),--profile $(PROFILE))

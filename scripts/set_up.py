@@ -141,6 +141,8 @@ def make_environment(folder: Path, *, why: str, with_pip: bool) -> None:
     except subprocess.CalledProcessError as error:
         output = (error.output or b"").decode(errors="replace")
         raise SetUpError(f"{sys.executable} cannot make {folder}:\n{output}") from None
+    except (OSError, ValueError) as error:  # no room or no right to write; a `:` in the path
+        raise SetUpError(f"{folder} cannot be made: {error}") from None
 
 
 def checksum(kind: str, *files: Path) -> str:
@@ -307,6 +309,12 @@ def set_up(kind: str) -> None:
         say(f"Ready after {took:.0f} s. `. .venv/bin/activate` gives cifar, dagster and dvc.")
 
 
+def installed_build() -> str:
+    """The build of TensorFlow that `.venv` has; the CPU's if there is none yet."""
+    kind = read_stamp(VENV).partition(" ")[0]
+    return kind if kind in SIZES else "cpu"
+
+
 def read_stamp(folder: Path) -> str:
     path = folder / ".set-up"
     return path.read_text(encoding="utf-8") if path.exists() else ""
@@ -363,10 +371,15 @@ def lock_all() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=[*SIZES, "lock"], help="a build of TensorFlow, or `lock`")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=[*SIZES, "lock"],
+        help="a build of TensorFlow, or `lock`; default: the one that is installed, or else `cpu`",
+    )
     what = parser.parse_args().what
     try:
-        lock_all() if what == "lock" else set_up(what)
+        lock_all() if what == "lock" else set_up(what or installed_build())
     except SetUpError as error:
         sys.exit(f"Set-up stopped: {error}")
     except KeyboardInterrupt:

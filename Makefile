@@ -21,7 +21,7 @@ help: ## what there is
 
 # The Python is checked before anything is downloaded. Nothing is said where nothing is to be done.
 setup: ## both environments, from the locks; PYTHON=/path/to/python3.12 for a certain one
-	@python=$$(bash scripts/find-python) && "$$python" -I scripts/set_up.py $(if $(GPU),$(if $(filter 0,$(GPU)),cpu,gpu))
+	@python=$$(bash scripts/find-python) && "$$python" -E -s -m scripts.set_up $(if $(GPU),$(if $(filter 0,$(GPU)),cpu,gpu))
 
 run: setup ## the whole graph; PROFILE=smoke|quick|laptop|paper|best
 	cifar run $(if $(PROFILE),--profile $(PROFILE))
@@ -48,4 +48,4 @@ lint: setup ## style, types, layers, workflows and definitions
 	dg check defs --use-active-venv
 
 lock: setup ## pin again, after a change of pyproject.toml or requirements/*.in
-	.venv/bin/python -I scripts/set_up.py lock
+	.venv/bin/python -E -s -m scripts.set_up lock

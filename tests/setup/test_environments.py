@@ -1,40 +1,32 @@
 """What makes an environment unusable, how packages are fetched, and DVC without git."""
 
-import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import venv
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from tests.workspaces import CHECKOUT, DVC
-
-
-def load(root: Path) -> ModuleType:
-    """scripts/set_up.py as it is in a checkout at `root`."""
-    script = root / "scripts" / "set_up.py"
-    script.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(CHECKOUT / "scripts" / "set_up.py", script)
-    spec = importlib.util.spec_from_file_location("set_up", script)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from scripts import fetching, set_up
+from tests.workspaces import DVC
 
 
 @pytest.fixture
-def set_up(tmp_path):
-    return load(tmp_path / "ein ordner ü")
+def root(tmp_path, monkeypatch):
+    """A folder that the scripts take for their checkout."""
+    root = tmp_path / "ein ordner ü"
+    root.mkdir()
+    monkeypatch.setattr(fetching, "ROOT", root)
+    monkeypatch.setattr(set_up, "ROOT", root)
+    monkeypatch.setattr(set_up, "VENV", root / ".venv")
+    monkeypatch.setattr(set_up, "VENV_DVC", Path(DVC).parents[1])
+    return root
 
 
 @pytest.fixture
-def environment(tmp_path):
-    folder = tmp_path / "ein ordner ü" / ".venv"
+def environment(root):
+    folder = root / ".venv"
     venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
     return folder
 
@@ -46,29 +38,29 @@ def replace_interpreter(folder: Path, content: str) -> None:
     python.chmod(0o755)
 
 
-def test_an_environment_that_can_be_used(set_up, environment):
+def test_an_environment_that_can_be_used(environment):
     assert set_up.fault(environment, "dvc") is None
     (environment / "bin" / "dvc").write_text(f"#!{environment}/bin/python\n", encoding="utf-8")
     assert set_up.fault(environment, "dvc") is None
 
 
-def test_without_pip(set_up, environment):
+def test_without_pip(environment):
     assert set_up.fault(environment, "pip", module="pip") == "it has no pip"
 
 
-def test_another_python(set_up, environment):
+def test_another_python(environment):
     replace_interpreter(environment, "echo 3.9")
     ours = f"3.{sys.version_info[1]}"
     assert set_up.fault(environment, "dvc") == f"it has Python 3.9 instead of {ours}"
 
 
 @pytest.mark.parametrize("content", ["exit 1", "kill -SEGV $$"])
-def test_an_interpreter_that_fails(set_up, environment, content):
+def test_an_interpreter_that_fails(environment, content):
     replace_interpreter(environment, content)
     assert set_up.fault(environment, "dvc") == "it is broken"
 
 
-def test_an_interpreter_that_is_gone(set_up, environment):
+def test_an_interpreter_that_is_gone(environment):
     (environment / "bin" / "python").unlink()
     (environment / "bin" / "python").symlink_to("/nowhere/python3")
     assert set_up.fault(environment, "dvc") == "it has no interpreter that runs"
@@ -76,13 +68,13 @@ def test_an_interpreter_that_is_gone(set_up, environment):
 
 
 @pytest.mark.parametrize("parent", ["", "/home/someone"])  # which ends as the right path does
-def test_made_in_another_folder(set_up, environment, parent):
+def test_made_in_another_folder(environment, parent):
     elsewhere = f"{parent}{environment}" if parent else "/home/someone/.venv"
     (environment / "bin" / "dvc").write_text(f"#!{elsewhere}/bin/python\n", encoding="utf-8")
     assert set_up.fault(environment, "dvc") == "it was made in another folder"
 
 
-def test_a_broken_environment_is_replaced_whole(set_up, environment, capsys):
+def test_a_broken_environment_is_replaced_whole(environment, capsys):
     (environment / "bin" / "python").unlink()
     (environment / "left over").touch()
     set_up.make_environment(environment, why="it is broken", with_pip=False)
@@ -92,27 +84,25 @@ def test_a_broken_environment_is_replaced_whole(set_up, environment, capsys):
 
 
 def test_a_link_to_nowhere_gets_its_folder(tmp_path):
-    root = tmp_path / "checkout"
-    root.mkdir()
-    (root / ".venv").symlink_to(tmp_path / "large disk" / "environment")
-    set_up = load(root)
-    set_up.make_environment(set_up.VENV, why="it does not exist", with_pip=False)
-    assert (root / ".venv" / "bin" / "python").exists()
+    link = tmp_path / ".venv"
+    link.symlink_to(tmp_path / "large disk" / "environment")
+    set_up.make_environment(link.resolve(), why="it does not exist", with_pip=False)
+    assert (link / "bin" / "python").exists()
 
 
-def test_a_file_in_the_way_is_not_touched(set_up, tmp_path):
+def test_a_file_in_the_way_is_not_touched(tmp_path):
     (tmp_path / ".venv").write_text("notes", encoding="utf-8")
-    with pytest.raises(set_up.SetUpError, match="is a file, where a folder is to be made"):
+    with pytest.raises(fetching.SetUpError, match="is a file, where a folder is to be made"):
         set_up.make_environment(tmp_path / ".venv", why="", with_pip=False)
     assert (tmp_path / ".venv").read_text(encoding="utf-8") == "notes"
 
 
-def test_a_folder_that_venv_refuses_is_said(set_up, tmp_path):
-    with pytest.raises(set_up.SetUpError, match=r"a:b cannot be made: .* separator"):
+def test_a_folder_that_venv_refuses_is_said(tmp_path):
+    with pytest.raises(fetching.SetUpError, match=r"a:b cannot be made: .* separator"):
         set_up.make_environment(tmp_path / "a:b", why="", with_pip=False)
 
 
-def test_the_build_of_tensorflow_stays(set_up):
+def test_the_build_of_tensorflow_stays(root):
     assert set_up.installed_build() == "cpu"
     set_up.VENV.mkdir()
     for kind in ("gpu", "cpu"):
@@ -120,7 +110,7 @@ def test_the_build_of_tensorflow_stays(set_up):
         assert set_up.installed_build() == kind
 
 
-def test_pip_lists_its_settings_by_precedence(set_up, tmp_path):
+def test_pip_lists_its_settings_by_precedence(tmp_path):
     """The real pip, with a file and a variable."""
     config = tmp_path / "pip.conf"
     config.write_text(
@@ -130,7 +120,7 @@ def test_pip_lists_its_settings_by_precedence(set_up, tmp_path):
         encoding="utf-8",
     )
     env = {"PIP_CONFIG_FILE": str(config), "PIP_CERT": "/a b/ü.pem", "PATH": os.environ["PATH"]}
-    settings = set_up.pip_settings(Path(sys.executable), env)
+    settings = fetching.pip_settings(Path(sys.executable), env)
     assert settings.pop("extra-index-url").split() == [
         "https://b.example/simple",
         "https://c.example/it's",
@@ -181,25 +171,21 @@ def test_pip_lists_its_settings_by_precedence(set_up, tmp_path):
         ),
     ],
 )
-def test_pip_and_uv_fetch_from_the_same_places(set_up, environ, pip, expected):
-    variables = set_up.fetching(environ, pip)
+def test_pip_and_uv_fetch_from_the_same_places(environ, pip, expected):
+    variables = fetching.fetching(environ, pip)
     assert {name: variables.get(name) for name in expected} == expected
     assert variables["PIP_CONFIG_FILE"] == os.devnull  # whose settings are in the variables
 
 
 @pytest.mark.parametrize("case", ["no git", "data is a link"])
-def test_dvc_works_where_it_would_refuse(tmp_path, capsys, case):
+def test_dvc_works_where_it_would_refuse(root, tmp_path, capsys, case):
     """The real DVC runs a stage, and is told once it can work with git again."""
-    root = tmp_path / "ein ordner ü"
-    set_up = load(root)
     (root / ".dvc").mkdir()
     (root / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n", encoding="utf-8")
     (root / ".dvc" / "config").write_text("[core]\n    analytics = false\n", encoding="utf-8")
     (root / "dvc.yaml").write_text(
         "stages:\n  one:\n    cmd: echo 1 > data/one\n    outs: [data/one]\n", encoding="utf-8"
     )
-    (root / ".venv-dvc").symlink_to(Path(DVC).parents[1])
-    set_up.VENV_DVC = Path(DVC).parents[1]
     if case == "data is a link":
         subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
         (tmp_path / "large disk").mkdir()

@@ -1,6 +1,7 @@
 """The Python is found and checked before anything is downloaded."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -95,9 +96,8 @@ def test_a_python_that_is_named_is_the_only_one_tried(tmp_path):
 def test_make_stops_before_anything_is_made(tmp_path):
     put_python(tmp_path / "bin", "python3", OLD)
     checkout = tmp_path / "checkout"
-    (checkout / "scripts").mkdir(parents=True)
-    for name in ("Makefile", "scripts/find-python", "scripts/set_up.py"):
-        (checkout / name).write_bytes((CHECKOUT / name).read_bytes())
+    shutil.copytree(CHECKOUT / "scripts", checkout / "scripts")
+    shutil.copy(CHECKOUT / "Makefile", checkout)
     before = sorted(checkout.rglob("*"))
     done = subprocess.run(
         ["make", "run"],

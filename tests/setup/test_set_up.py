@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -142,10 +143,10 @@ class Small:
 
     def __init__(self, root: Path, index: Index, home: Path) -> None:
         self.root, self._index, self._home = root, index, home
-        for folder in ("scripts", "requirements", ".git"):
-            (root / folder).mkdir(parents=True)
-        for name in ("Makefile", "scripts/find-python", "scripts/set_up.py"):
-            (root / name).write_bytes((CHECKOUT / name).read_bytes())
+        shutil.copytree(CHECKOUT / "scripts", root / "scripts")
+        shutil.copy(CHECKOUT / "Makefile", root)
+        for folder in ("requirements", ".git"):
+            (root / folder).mkdir()
         (root / "backend.py").write_text(BACKEND, encoding="utf-8")
         (root / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
         for name, package in (("cpu", "tiny"), ("dvc", "dvc"), ("uv", "uv")):

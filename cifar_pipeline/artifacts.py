@@ -1,7 +1,7 @@
 """How artefacts reach the disk: whole or not at all, with a checksum that DVC agrees with.
 
-An output is never written in place: DVC may have hard-linked it to its cache, and writing through the link would
-corrupt every version of it.
+An output is never written in place: DVC may have hard-linked it to its cache, and writing through
+the link would corrupt every version of it.
 """
 
 import hashlib
@@ -17,16 +17,36 @@ from typing import Any
 from cifar_pipeline.errors import PipelineError
 
 
+PART = ".part."
+"""How the names of files and folders begin that are not whole yet; .dvcignore names them too."""
+
+
+def staging_path(target: Path) -> Path:
+    """A path beside `target`, in a folder that exists, for what will replace it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The whole name comes last, because some writers go by its ending.
+    return target.parent / f"{PART}{os.getpid()}.{target.name}"
+
+
+def replace(new: Path, target: Path) -> None:
+    """Put the file or folder `new`, which is beside `target`, in its place."""
+    if not target.is_dir():
+        new.replace(target)
+        return
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=PART) as old:
+        target.replace(Path(old, "old"))
+        new.replace(target)
+
+
 @contextmanager
 def replacing_file(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target` that replaces it when the block succeeds and vanishes when it fails."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = (
-        target.parent / f".part.{os.getpid()}.{target.name}"
-    )  # the whole name last: some writers go by its ending
+    """Yield a temporary path that replaces `target` when the block succeeds, and vanishes when it
+    fails.
+    """
+    temporary = staging_path(target)
     try:
         yield temporary
-        temporary.replace(target)
+        replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -35,30 +55,28 @@ def replacing_file(target: Path) -> Iterator[Path]:
 def replacing_folder(target: Path) -> Iterator[Path]:
     """Like `replacing_file`, for a folder: a failing block leaves the old folder as it was."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=target.parent, prefix=f".{target.name}.", suffix=".part"
-    ) as temporary:
-        new, old = Path(temporary, "new"), Path(temporary, "old")
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=PART) as temporary:
+        new = Path(temporary, target.name)
         new.mkdir()
         yield new
-        if target.exists():
-            target.replace(old)
-        new.replace(target)
+        replace(new.rename(staging_path(target)), target)
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` with sorted keys, so that the same content gives the same bytes."""
     with replacing_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
     """The content of an artefact's JSON file.
 
-    Raises: PipelineError when it is missing, damaged, or lacks one of `keys`, as files of an older release do.
+    Raises: PipelineError when it is missing, damaged, or lacks one of `keys`, as files of an older
+        release do.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError(
             f"{path} is missing; materialize its asset first (`make run`, or `dvc pull`)"
@@ -79,17 +97,29 @@ def file_digest(path: Path, algorithm: str) -> str:
 
 
 def dvc_md5(path: Path) -> str:
-    """The md5 that DVC 3 records for `path`: of a file's bytes, or of a folder's sorted listing (`.dir`)."""
+    """The md5 that DVC 3 records for `path`: of a file's bytes, or of a folder's sorted listing.
+
+    What .dvcignore names is left out, as DVC leaves it out.
+    """
     if not path.is_dir():
         return file_digest(path, "md5")
     files = sorted(
-        (file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file()
+        (file.relative_to(path).as_posix(), file)
+        for file in path.rglob("*")
+        if file.is_file() and not _ignored(file.relative_to(path))
     )
     listing = [{"md5": file_digest(file, "md5"), "relpath": relative} for relative, file in files]
-    return (
-        hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
-        + ".dir"
-    )
+    return digest_of(listing) + ".dir"
+
+
+def digest_of(content: Any) -> str:
+    """The md5 of a JSON value."""
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _ignored(path: Path) -> bool:
+    return any(part == "__pycache__" or part.startswith(PART) for part in path.parts)
 
 
 def free_bytes(folder: Path) -> int:

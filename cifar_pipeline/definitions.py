@@ -1,4 +1,8 @@
-"""The code location: the only module that Dagster is pointed at. It loads fast and imports nothing heavy."""
+"""The code location: the only module that Dagster is pointed at. It loads fast and imports nothing
+heavy."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -8,28 +12,33 @@ from cifar_pipeline.defs.jobs import build_jobs
 from cifar_pipeline.defs.model_assets import build_model_assets
 from cifar_pipeline.defs.resources import Pipeline
 from cifar_pipeline.defs.search_assets import build_search_assets
-from cifar_pipeline.defs.stages import build_stages
+from cifar_pipeline.graph.stages import build_stages
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.params import Params
 from cifar_pipeline.settings.reading import load_params
 
 
-def build_defs(params: Params, pipeline: Pipeline | None = None) -> dg.Definitions:
+def build_defs(
+    params: Params,
+    executor: dg.ExecutorDefinition = gpu_executor,
+    resources: Mapping[str, Any] | None = None,
+) -> dg.Definitions:
     """Definitions for `params`: its recipes decide which models there are.
 
     Args:
-        pipeline: replaces the resource, for instance to fix a profile.
+        executor: runs every job, for instance on other machines.
+        resources: replace ours of the same names, or are added to them.
     """
     stages = build_stages(params)
     return dg.Definitions(
         assets=[
-            *build_data_assets(stages, params),
+            *build_data_assets(stages),
             *build_search_assets(stages, params),
             *build_model_assets(stages, params),
         ],
         jobs=build_jobs(stages.values(), params),
-        executor=gpu_executor,
-        resources={"pipeline": pipeline or Pipeline()},
+        executor=executor,
+        resources={"pipeline": Pipeline(), **(resources or {})},
     )
 
 

@@ -36,6 +36,14 @@ class Workspace:
         return self.root / "data"
 
     @property
+    def plans(self) -> Path:
+        return self.data / "plan"
+
+    def plan(self, key: tuple[str, ...]) -> Path:
+        """What decides the stage `key`."""
+        return self.plans.joinpath(*key).with_suffix(".json")
+
+    @property
     def archive(self) -> Path:
         return self.data / "raw" / "cifar-100-python.tar.gz"
 
@@ -81,8 +89,16 @@ class Workspace:
         """Of a search that is not finished; where checkpoints are, for the same reasons."""
         return self.data / "checkpoints" / f"search_{name}" / profile
 
+    @property
+    def all_predictions(self) -> Path:
+        return self.data / "predictions"
+
     def predictions(self, recipe: str) -> Path:
-        return self.data / "predictions" / f"{recipe}.parquet"
+        return self.all_predictions / f"{recipe}.parquet"
+
+    @property
+    def reports(self) -> Path:
+        return self.data / "reports"
 
     def report(self, recipe: str) -> Path:
-        return self.data / "reports" / recipe
+        return self.reports / recipe

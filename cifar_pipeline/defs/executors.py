@@ -1,35 +1,66 @@
-"""The one executor: a process a step, spawned, so that TensorFlow and the GPU's memory start clean and end with it."""
+"""The one executor: a process a step, spawned, so that TensorFlow and the GPU's memory start clean
+and end with it. Before the first step it prepares the run (`preparation.py`)."""
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
-from cifar_pipeline.defs.runs import release_dead_runs
+from cifar_pipeline.defs.preparation import prepare
 from cifar_pipeline.paths import Workspace
 
 POOL = "gpu"
 """Training and prediction share it; dagster.yaml gives every pool one slot."""
+FIRST = {"dagster/priority": "1"}
+"""Op tags of what goes before the next training: a model's predictions come when it is done."""
+ONE_AT_A_TIME = [{"key": POOL, "limit": 1}]
+"""Within a run, so that the executor chooses by priority among what waits for the pool's slot;
+otherwise the slot would go to a training that has waited for it since the run began."""
+IN_POOL = {"pool": POOL, "op_tags": {POOL: "true"}}
+"""Settings of an asset that trains."""
+IN_POOL_FIRST = {"pool": POOL, "op_tags": {POOL: "true", **FIRST}}
+"""Settings of an asset that predicts."""
+
+
+class _PreparingExecutor(dg.Executor):
+    """Dagster's multiprocess executor, which prepares the run before its first step."""
+
+    def __init__(self, inner: dg.Executor) -> None:
+        self._inner = inner
+
+    @property
+    def retries(self) -> Any:
+        return self._inner.retries
+
+    @property
+    def step_dependency_config(self) -> Any:
+        return self._inner.step_dependency_config
+
+    def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[Any]:
+        prepare(plan_context.instance, plan_context.dagster_run)
+        yield from self._inner.execute(plan_context, execution_plan)
 
 
 def _create(context: dg.InitExecutorContext) -> dg.Executor:
-    home = os.environ.get("DAGSTER_HOME")
-    if not home:
+    if not os.environ.get("DAGSTER_HOME"):
         # Dagster would quietly use a temporary instance: no history, no pool limits.
         raise dg.DagsterInvariantViolationError(
-            f"DAGSTER_HOME is not set, so this run would leave no trace. Run `export DAGSTER_HOME={Workspace.current().dagster_home}`, "
-            "or use the make targets, which do."
+            "DAGSTER_HOME is not set, so this run would leave no trace. Run `export DAGSTER_HOME="
+            f"{Workspace.current().dagster_home}`, or use the make targets, which do."
         )
-    for run_id in release_dead_runs(context.instance):
-        print(f"run {run_id} had died; marked as failed, its pool slots are free again")
+    limits = context.executor_config.get("tag_concurrency_limits") or ONE_AT_A_TIME
+    config: Any = {**context.executor_config, "tag_concurrency_limits": limits}
     create = dg.multiprocess_executor.executor_creation_fn
     assert create is not None
-    return create(context)
+    return _PreparingExecutor(create(context._replace(executor_config=config)))
 
 
 gpu_executor = dg.ExecutorDefinition(
     "gpu_executor",
-    dg.multiprocess_executor.config_schema,  # type: ignore[arg-type]  # accepted, and what `configured` passes itself
+    # Accepted, and what `configured` passes itself.
+    dg.multiprocess_executor.config_schema,  # type: ignore[arg-type]
     dg.multiprocess_executor.get_requirements,
     _create,
-    "A spawned process a step; steps in the pool `gpu` one at a time.",
+    "A spawned process for each step; steps in the pool `gpu` run one at a time.",
 )

@@ -1,11 +1,13 @@
-"""A job for the whole graph, and one for each asset: what `dagster job execute` and DVC's stages run."""
+"""A job for the whole graph, and one for each asset: what `dagster job execute` and DVC's stages
+run."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
 
-from cifar_pipeline.defs.stages import Stage
+from cifar_pipeline.defs.search_assets import GROUP as SEARCHES
+from cifar_pipeline.graph.stages import Stage
 from cifar_pipeline.settings.params import Params
 
 WHOLE_GRAPH = "pipeline"
@@ -13,7 +15,8 @@ ALL_MODELS = "all_models"
 
 
 def build_jobs(stages: Iterable[Stage], params: Params) -> list[Any]:
-    """`pipeline`, `<asset>_job` for each stage, and jobs that train several models on the data that is there."""
+    """`pipeline`, `<asset>_job` for each stage, and jobs that train several models on the data
+    that is there."""
     single = [
         dg.define_asset_job(
             stage.job,
@@ -38,17 +41,15 @@ def build_jobs(stages: Iterable[Stage], params: Params) -> list[Any]:
         )
         for name, members in groups.items()
     ]
-    # A search is not a step on the way: hours that nobody asked for.
-    whole = dg.AssetSelection.all() - dg.AssetSelection.groups("searches")
-    return [
-        dg.define_asset_job(WHOLE_GRAPH, selection=whole, description="Archive to leaderboard."),
-        *several,
-        *single,
-    ]
+    # A search is not a step on the way: it takes hours that nobody asked for.
+    whole = dg.AssetSelection.all() - dg.AssetSelection.groups(SEARCHES)
+    pipeline = dg.define_asset_job(
+        WHOLE_GRAPH, selection=whole, description="Archive to leaderboard."
+    )
+    return [pipeline, *several, *single]
 
 
 def _models(names: Iterable[str]) -> dg.AssetSelection:
-    made = [
-        dg.AssetKey([kind, name]) for kind in ("model", "predictions", "report") for name in names
-    ]
+    kinds = ("model", "predictions", "report")
+    made = [dg.AssetKey([kind, name]) for kind in kinds for name in names]
     return dg.AssetSelection.assets(*made, "leaderboard", "ledger")

@@ -1,11 +1,11 @@
 """Runs that died: a killed run must not keep the pool slot that every later training waits for.
 
-Dagster frees the slots of runs that fail or are terminated; one whose process was killed stays STARTED for ever, its
-slot taken (seen with dagster 1.13.27). Runs started by `dagster job execute` have no launcher that could be asked, so
-each run carries the process it lives in as a tag, and the executor of the next run looks.
+Dagster frees the slots of runs that fail or are terminated; one whose process was killed stays
+STARTED for ever, its slot taken (seen with dagster 1.13.27). Runs started by `dagster job execute`
+have no launcher that could be asked, so each run carries the process it lives in as a tag, and the
+executor of the next run looks.
 """
 
-import multiprocessing
 import os
 import socket
 
@@ -15,15 +15,17 @@ import psutil
 WORKER_TAG = "cifar_pipeline/worker"
 
 
-def worker_process() -> str:
-    """`host:pid:start` of the process that runs the current run: the parent of a step's process."""
-    parent = multiprocessing.parent_process()
-    process = psutil.Process(parent.pid if parent and parent.pid else os.getpid())
+def this_process() -> str:
+    """`host:pid:start` of this process."""
+    process = psutil.Process(os.getpid())
     return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
 
 
 def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Fail the runs of this host whose process is gone, and free their pool slots. Returns their ids."""
+    """Fail the runs of this host whose process is gone, and free their pool slots.
+
+    Returns: their ids.
+    """
     dead = []
     unfinished = [
         dg.DagsterRunStatus.STARTING,
@@ -33,9 +35,9 @@ def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
         host, _, process = run.tags.get(WORKER_TAG, "").partition(":")
         if host == socket.gethostname() and not _alive(process):
+            pid = process.partition(":")[0]
             instance.report_run_failed(
-                run,
-                f"Its process ({process.partition(':')[0]}) is gone: it was killed, or the machine went down.",
+                run, f"Its process ({pid}) is gone: it was killed, or the machine went down."
             )
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             dead.append(run.run_id)

@@ -1,60 +1,70 @@
-"""Searches: each an asset, whose trials run one after another in the pool that trainings share."""
+"""Searches: each is an asset, whose trials run one after another in the pool of the trainings."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from cifar_pipeline.defs.executors import POOL
-from cifar_pipeline.defs.resources import Pipeline, asset_settings, finished, inline
-from cifar_pipeline.defs.stages import Stage
+from cifar_pipeline.defs.executors import IN_POOL
+from cifar_pipeline.defs.resources import Pipeline, asset_settings
+from cifar_pipeline.defs.steps import inline
+from cifar_pipeline.graph.stages import Key, Stage
 from cifar_pipeline.settings.params import Params
 
-
-def build_search_assets(
-    stages: Mapping[tuple[str, ...], Stage], params: Params
-) -> list[dg.AssetsDefinition]:
-    """One for each search in the graph."""
-    return [_search(name, stages["search", name], params) for name in params.searches]
+GROUP = "searches"
 
 
-def _search(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
+def build_search_assets(stages: Mapping[Key, Stage], params: Params) -> list[dg.AssetsDefinition]:
+    """An asset for each recipe that has a search."""
+    return [_search(name, stages["search", name]) for name in params.all_searches]
+
+
+def _search(name: str, stage: Stage) -> dg.AssetsDefinition:
     @dg.asset(
-        **asset_settings(stage, params, "searches"),
+        **asset_settings(stage, GROUP),
+        **IN_POOL,
         kinds={"optuna", "keras"},
-        pool=POOL,
-        description=f"Settings of `{name}` found on training and validation images; `cifar adopt` makes the winner a recipe.",
+        description=f"Settings of `{name}` found on training and validation images; `cifar adopt` "
+        "makes the winner a recipe. DVC versions it if params.yaml names it under `searches`.",
     )
-    def search(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
+    def search(
+        context: dg.AssetExecutionContext, pipeline: Pipeline
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         from cifar_pipeline.search.results import PLOTS, WINNER
         from cifar_pipeline.search.run import search_and_save
 
-        def report(trial: dict[str, Any], table: str, pictures: Path) -> None:
-            described = f"{trial['stage']}, trial {trial['trial']}: {trial['state']}"
-            seen = {
-                "trials": dg.MetadataValue.md(table),
-                **{path.stem: inline(path) for path in sorted(pictures.glob("*.png"))},
-            }
-            context.log_event(
-                dg.AssetObservation(
-                    dg.AssetKey(stage.key), metadata={**trial, **seen}, description=described
-                )
+        with pipeline.step(context, stage) as step:
+            home, folder = step.home, step.staged(step.home.search(name))
+            summary = search_and_save(
+                name, step.params, home, {"id": context.run_id}, _observer(context, stage), folder
             )
-
-        with pipeline.step(context) as (home, active):
-            summary = search_and_save(name, active, home, {"id": context.run_id}, report)
-            folder = home.search(name)
-        pictures = {
-            f"{path.parent.name}_{path.stem}": inline(path)
-            for path in sorted((folder / PLOTS).rglob("*.png"))
-        }
-        winner = dg.MetadataValue.md(f"```yaml\n{(folder / WINNER).read_text()}```")
-        result = finished(stage, metadata={**summary, "winner": winner, **pictures})
-        shutil.rmtree(
-            home.study(name, active.profile), ignore_errors=True
-        )  # now that DVC has what it led to
-        return result
+            pictures = {
+                f"{path.parent.name}_{path.stem}": inline(path)
+                for path in sorted((folder / PLOTS).rglob("*.png"))
+            }
+            winner = (folder / WINNER).read_text(encoding="utf-8")
+            shown = {"winner": dg.MetadataValue.md(f"```yaml\n{winner}```")}
+            yield from step.finish(metadata={**summary, **shown, **pictures})
+            # Now that the result is in its place.
+            shutil.rmtree(home.study(name, step.params.profile), ignore_errors=True)
 
     return search
+
+
+def _observer(context: dg.AssetExecutionContext, stage: Stage) -> Any:
+    """Record each trial as an observation of the search's asset."""
+
+    def observe(trial: dict[str, Any], table: str, pictures: Path) -> None:
+        described = f"{trial['stage']}, trial {trial['trial']}: {trial['state']}"
+        seen = {
+            "trials": dg.MetadataValue.md(table),
+            **{path.stem: inline(path) for path in sorted(pictures.glob("*.png"))},
+        }
+        key = dg.AssetKey(stage.key)
+        context.log_event(
+            dg.AssetObservation(key, metadata={**trial, **seen}, description=described)
+        )
+
+    return observe

@@ -40,14 +40,19 @@ def search_and_save(
     home: Workspace,
     run: Mapping[str, str],
     report: Callable[[dict[str, Any], str, Path], None],
+    folder: Path,
 ) -> dict[str, Any]:
-    """Search around recipe `name`, from where it was interrupted, and write `data/searches/<name>`; return the key figures.
+    """Search around recipe `name`, from where it was interrupted, and write what was found.
 
     The trials stay until the caller has recorded the search and removes them.
 
     Args:
         run: what identifies this run elsewhere, for the provenance.
-        report: called after each trial with its settings and figures, the table of its stage in Markdown, and a folder of pictures.
+        report: called after each trial with its settings and figures, the table of its stage in
+            Markdown, and a folder of pictures.
+        folder: written whole, or not at all.
+
+    Returns: the key figures.
 
     Raises: PipelineError as `train` and `load_images` do, and when every trial of a stage failed.
     """
@@ -125,7 +130,7 @@ def search_and_save(
     weights = params.recipe_as_written(name).weights
     winner = searching.winner(studies).model_copy(update={"weights": weights})
     return write_search(
-        home.search(name),
+        folder,
         search,
         studies,
         winner,

@@ -1,0 +1,165 @@
+"""What happens around the body of every asset.
+
+Before it: the settings and the code are what the plan says, and each input is what its producer
+recorded. After it: what fails a blocking check replaces nothing; what passes appears whole, is
+recorded by DVC together with what was read, and carries DVC's md5 as its data version.
+"""
+
+import base64
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from cifar_pipeline.artifacts import digest_of, dvc_md5, replace, staging_path
+from cifar_pipeline.checks import Check
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.graph.plan import in_dvc, text_of
+from cifar_pipeline.graph.stages import Stage, build_stages
+from cifar_pipeline.graph.versioning import commit_stages, under_dvc, verified_inputs
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.settings.params import Params
+from cifar_pipeline.settings.reading import load_params
+
+REPORTED_ONLY = {"identical_across_splits", "above_floor"}
+"""Checks that block nothing. A real archive never passes the first. A model below its floor keeps its
+report, for people to see why; the leaderboard refuses it."""
+
+
+@dataclass
+class Step:
+    """One run of an asset's body.
+
+    Use `staged` for what the body writes, and yield from `finish` at its end.
+    """
+
+    home: Workspace
+    params: Params
+    stage: Stage
+    """as the settings that this step reads have it"""
+    context: dg.AssetExecutionContext
+    _read: dict[str, str]
+    """md5 of each input"""
+    _staged: dict[Path, Path] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, context: dg.AssetExecutionContext, stage: Stage) -> "Step":
+        """Read the settings, and check what the step is about to read.
+
+        Raises: PipelineError when settings, code or inputs are not what was recorded.
+        """
+        home = Workspace.current()
+        params = load_params(home.params)
+        stages = build_stages(params)
+        if stage.key not in stages:
+            raise PipelineError(
+                f"'{stage.key[-1]}' was taken out of the graph after this run began; start again"
+            )
+        current = stages[stage.key]
+        step = cls(home, params, current, context, {})
+        step._check_plan()
+        step._read = step._verified()
+        return step
+
+    def staged(self, target: Path) -> Path:
+        """Where to write `target`, which replaces what is there if the checks pass."""
+        self._staged[target] = staging_path(target)
+        return self._staged[target]
+
+    def finish(
+        self, checks: Sequence[Check] = (), metadata: dict[str, Any] | None = None
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+        """Put what was staged in its place, and record it.
+
+        Yields: what the asset yields.
+
+        Raises: Failure that says what a blocking check found; nothing is replaced then. PipelineError
+            when an input or a setting changed while the body ran.
+        """
+        for check in checks:
+            yield _result(check)
+        if failed := [c for c in checks if not c.passed and c.name not in REPORTED_ONLY]:
+            raise dg.Failure("\n".join(self._described(failed)), allow_retries=False)
+        for line in self._described([check for check in checks if not check.passed]):
+            self.context.log.warning(line)
+        self._check_plan()
+        if self._verified() != self._read:
+            raise PipelineError(
+                f"an input of `{'/'.join(self.stage.key)}` was made anew while it ran, so what it "
+                "made belongs to the old one and is not kept; start again"
+            )
+        for target, temporary in self._staged.items():
+            replace(temporary, target)
+        self._staged.clear()
+        versions = {output: dvc_md5(self.home.root / output) for output in self.stage.outputs}
+        if not under_dvc() and in_dvc(self.stage, self.params):
+            commit_stages(self.home, self.stage.name)
+        path = dg.MetadataValue.path(self.home.root / self.stage.outputs[0])
+        generated = {"generated images": True} if self.params.source().kind == "generated" else {}
+        yield dg.MaterializeResult(
+            data_version=dg.DataVersion(_data_version(versions)),
+            metadata={
+                "path": path,
+                "profile": self.params.profile,
+                **generated,
+                **(metadata or {}),
+            },
+        )
+
+    def discard(self) -> None:
+        """Remove what was staged and not put in its place."""
+        for temporary in self._staged.values():
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
+        self._staged.clear()
+
+    def _check_plan(self) -> None:
+        """That the settings and the code of this step are those that DVC and Dagster will record."""
+        if not in_dvc(self.stage, self.params):
+            return
+        path = self.home.plan(self.stage.key)
+        if not path.is_file() or path.read_text(encoding="utf-8") != text_of(self.stage):
+            raise PipelineError(
+                f"the settings or the code of `{'/'.join(self.stage.key)}` changed after this run "
+                "had planned its steps, so that what it makes would be recorded under other "
+                "settings than it was made with; start again"
+            )
+
+    def _verified(self) -> dict[str, str]:
+        stages = build_stages(self.params)
+        producers = [stages[key] for key in self.stage.deps]
+        return verified_inputs(self.home, self.stage, producers)
+
+    def _described(self, checks: Sequence[Check]) -> list[str]:
+        specs = {spec.name: spec.description or "" for spec in self.context.assets_def.check_specs}
+        return [check.message(specs[check.name]) for check in checks]
+
+
+def inline(picture: Path) -> dg.MarkdownMetadataValue:
+    """A picture as metadata; the UI opens it in a dialog."""
+    encoded = base64.b64encode(picture.read_bytes()).decode()
+    return dg.MetadataValue.md(f"![{picture.stem}](data:image/png;base64,{encoded})")
+
+
+def _result(check: Check) -> dg.AssetCheckResult:
+    reported_only = check.name in REPORTED_ONLY
+    severity = dg.AssetCheckSeverity.WARN if reported_only else dg.AssetCheckSeverity.ERROR
+    words = {"found": check.found, "expected": check.limit, "repair": check.repair}
+    return dg.AssetCheckResult(
+        check_name=check.name,
+        passed=check.passed,
+        severity=severity,
+        metadata={**{key: text for key, text in words.items() if text}, **check.details},
+    )
+
+
+def _data_version(versions: dict[str, str]) -> str:
+    """DVC's md5 where there is one output; of several, a checksum over theirs."""
+    if len(versions) == 1:
+        return next(iter(versions.values()))
+    return digest_of(versions)

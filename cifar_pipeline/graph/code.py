@@ -1,0 +1,314 @@
+"""Which code decides what a stage makes, derived from the source itself.
+
+Starting at the body of a stage's asset, every function, class and constant of this package that it
+refers to is followed, through imports, to whatever those refer to. What is found is digested from
+its syntax tree, so that comments, docstrings, formatting and the texts of error messages do not
+count: they change no artefact.
+
+The analysis goes by names and runs nothing. `tests/graph/test_code.py` holds it to what really runs:
+every function of the package that a stage calls must be among what is found here.
+"""
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PACKAGE = "cifar_pipeline"
+NEUTRAL = (
+    *("cli", "definitions", "defs", "graph"),  # what calls the stages
+    *("errors", "provenance"),  # messages, and records of the machine
+    *("settings.params", "settings.reading", "settings.editing", "settings.validation"),
+    "paths",  # where artefacts are, not what they are
+)
+"""Modules that decide no artefact: they are not followed. What the settings say counts by its values
+(`graph/plan.py`), not by the code that reads them."""
+SETTINGS = "settings."
+"""Of the settings' types only the methods and class variables count: fields count by their values,
+validators refuse and change nothing."""
+VALIDATORS = ("model_validator", "field_validator")
+ENDPOINTS = ("print", "say", "_say")
+"""Calls that only tell people something; their arguments do not count."""
+SETUP = "<module>"
+"""The unit of a module's statements that are neither imports nor definitions."""
+
+
+class Name(NamedTuple):
+    """A definition: the module, relative to the package, and the name in it."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+@dataclass
+class Unit:
+    """One definition of a module, or a method of one of the settings' types."""
+
+    nodes: list[ast.AST]
+    owner: str | None = None
+    """the class of a method"""
+
+    @cached_property
+    def digest(self) -> str:
+        """A checksum of the syntax trees, without what changes no artefact."""
+        content = json.dumps([_plain(node) for node in self.nodes])
+        return hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
+
+
+@dataclass
+class Module:
+    """A module's definitions, and what its imports are called."""
+
+    units: dict[str, Unit] = field(default_factory=dict)
+    imports: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    """by local name: the module imported from, relative to the package, and the name in it; None
+    for the module itself"""
+
+
+class Code:
+    """The source of the package, parsed once.
+
+    Args:
+        folder: of the package.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._modules: dict[str, Module] = {}
+        self._files = {
+            path.name: path
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.suffix in {".j2", ".yaml"}
+        }
+
+    def behind(self, *roots: Name) -> dict[str, str]:
+        """Checksums of all that the definitions `roots` use, themselves included.
+
+        Returns: by `module.name`, or by file name for a template or table of the package.
+
+        Raises: KeyError for a root that does not exist.
+        """
+        found: dict[Name, Unit] = {}
+        files: dict[str, str] = {}
+        pending = list(roots)
+        for root in roots:
+            self._module(root.module).units[root.name]
+        while pending:
+            name = pending.pop()
+            for unit_name, unit in self._units(name):
+                if unit_name not in found:
+                    found[unit_name] = unit
+                    pending += self._references(unit_name, unit)
+                    files |= self._files_named(unit)
+        digests = {str(name): unit.digest for name, unit in found.items()}
+        return dict(sorted((digests | files).items()))
+
+    def assets(self) -> dict[str, Name]:
+        """The functions that are decorated as assets in `defs`, by their names."""
+        return {
+            name.rpartition(":")[2]: Name(module, name)
+            for module in self._module_names("defs")
+            for name, unit in self._module(module).units.items()
+            if ":" in name and _is_asset(unit.nodes[0])
+        }
+
+    def _module_names(self, package: str) -> list[str]:
+        folder = self._folder / package
+        return [f"{package}.{path.stem}" for path in sorted(folder.glob("*.py"))]
+
+    def _module(self, name: str) -> Module:
+        if name not in self._modules:
+            path = self._folder.joinpath(*name.split(".")).with_suffix(".py")
+            self._modules[name] = _parsed(path.read_text(encoding="utf-8"), name, self._exists)
+        return self._modules[name]
+
+    def _exists(self, module: str) -> bool:
+        return self._folder.joinpath(*module.split(".")).with_suffix(".py").is_file()
+
+    def _units(self, name: Name) -> Iterator[tuple[Name, Unit]]:
+        """The units of a definition, with its module's other statements."""
+        module = self._module(name.module)
+        if name.name in module.units:
+            yield name, module.units[name.name]
+        for other, unit in module.units.items():
+            if other == SETUP or unit.owner == name.name:
+                yield Name(name.module, other), unit
+
+    def _references(self, name: Name, unit: Unit) -> Iterator[Name]:
+        module = self._module(name.module)
+        imports = dict(module.imports)
+        for node in unit.nodes:
+            imports |= _imports_within(node, self._exists)
+        attributes: dict[str, set[str]] = {}
+        names: set[str] = set()
+        for node in _walk(unit.nodes):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                attributes.setdefault(node.value.id, set()).add(node.attr)
+            if isinstance(node, ast.Name):
+                names.add(node.id)
+        for used in names:
+            if used in imports:
+                source, imported = imports[used]
+                if _neutral(source):
+                    continue
+                if imported is None:
+                    known = self._module(source).units
+                    yield from (Name(source, a) for a in attributes.get(used, ()) if a in known)
+                else:
+                    yield from self._resolved(Name(source, imported))
+            elif used in module.units and used != name.name and not _neutral(name.module):
+                yield Name(name.module, used)
+
+    def _resolved(self, name: Name) -> Iterator[Name]:
+        """The definition itself, where a module passes on what it imports."""
+        module = self._module(name.module)
+        if name.name in module.units or any(u.owner == name.name for u in module.units.values()):
+            yield name
+        elif name.name in module.imports:
+            source, imported = module.imports[name.name]
+            if imported is not None and not _neutral(source):
+                yield from self._resolved(Name(source, imported))
+
+    def _files_named(self, unit: Unit) -> dict[str, str]:
+        """Checksums of the package's other files whose names stand in the code or in such a file."""
+        texts = [
+            node.value
+            for node in _walk(unit.nodes)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        found: dict[str, str] = {}
+        while texts:
+            file = self._files.get(texts.pop())
+            if file and file.name not in found:
+                content = file.read_text(encoding="utf-8")
+                found[file.name] = hashlib.md5(
+                    content.encode(), usedforsecurity=False
+                ).hexdigest()
+                texts += re.findall(r"['\"]([\w.]+)['\"]", content)
+        return found
+
+
+def _parsed(text: str, name: str, exists: Any) -> Module:
+    module = Module()
+    for node in ast.parse(text).body:
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                module.imports |= _imports_within(node, exists)
+            case ast.FunctionDef():
+                module.units[node.name] = Unit([node])
+                for inner in ast.walk(node):  # the bodies of assets are nested in their factories
+                    if isinstance(inner, ast.FunctionDef) and inner is not node:
+                        module.units[f"{node.name}:{inner.name}"] = Unit([inner])
+            case ast.ClassDef() if name.startswith(SETTINGS):
+                module.units[node.name] = Unit([*node.bases])
+                for part in node.body:
+                    if key := _counted(part):
+                        module.units[f"{node.name}.{key}"] = Unit([part], owner=node.name)
+            case ast.ClassDef():
+                module.units[node.name] = Unit([node])
+            case ast.Assign() | ast.AnnAssign():
+                if not (name.startswith(SETTINGS) and _is_alias(node)):
+                    for target in ast.walk(node):
+                        if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store):
+                            module.units[target.id] = Unit([node])
+            case ast.Expr(value=ast.Constant()):
+                pass  # a docstring
+            case _:
+                module.units.setdefault(SETUP, Unit([])).nodes.append(node)
+    return module
+
+
+def _counted(part: ast.stmt) -> str | None:
+    """The name of a settings class's method or class variable; None for what does not count."""
+    if isinstance(part, ast.FunctionDef):
+        decorators = [d.func if isinstance(d, ast.Call) else d for d in part.decorator_list]
+        validates = any(isinstance(d, ast.Name) and d.id in VALIDATORS for d in decorators)
+        return None if validates else part.name
+    if isinstance(part, ast.AnnAssign) and "ClassVar" in ast.unparse(part.annotation):
+        return ast.unparse(part.target)
+    return ast.unparse(part.targets[0]) if isinstance(part, ast.Assign) else None
+
+
+def _is_alias(node: ast.stmt) -> bool:
+    """Whether an assignment in the settings names a type: `Count = Annotated[...]`, `A = B | C`."""
+    value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+    return isinstance(value, ast.Subscript | ast.BinOp)
+
+
+def _is_asset(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef) and any(
+        "dg.asset" in ast.unparse(decorator).split("(")[0] for decorator in node.decorator_list
+    )
+
+
+def _imports_within(node: ast.AST, exists: Any) -> dict[str, tuple[str, str | None]]:
+    """This package's modules and names that a node imports, by what it calls them."""
+    found: dict[str, tuple[str, str | None]] = {}
+    for statement in ast.walk(node):
+        if not isinstance(statement, ast.ImportFrom) or not statement.module:
+            continue
+        top, _, source = statement.module.partition(".")
+        if top != PACKAGE:
+            continue
+        for alias in statement.names:
+            as_module = f"{source}.{alias.name}".lstrip(".")
+            local = alias.asname or alias.name
+            found[local] = (as_module, None) if exists(as_module) else (source, alias.name)
+    return found
+
+
+def _neutral(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in NEUTRAL)
+
+
+def _walk(nodes: list[ast.AST]) -> Iterator[ast.AST]:
+    """Every node that counts."""
+    for node in nodes:
+        yield node
+        yield from _walk(list(_children(node)))
+
+
+def _children(node: ast.AST) -> Iterator[ast.AST]:
+    for _, value in _fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield child
+
+
+def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
+    """A node's fields, without docstrings, the words of errors, and what only tells people."""
+    for name, value in ast.iter_fields(node):
+        if name in {"ctx", "kind", "type_comment", "type_params"} or value is None or value == []:
+            continue  # differ between Python versions, or say nothing
+        if name == "decorator_list" and _is_asset(node):
+            continue  # the asset's descriptions; what it makes is in its body
+        if name == "body" and isinstance(value, list):
+            value = [
+                statement
+                for statement in value
+                if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+            ]
+        if isinstance(node, ast.Raise) and name == "exc" and isinstance(value, ast.Call):
+            value = value.func
+        if isinstance(node, ast.Call) and name in {"args", "keywords"}:
+            called = node.func.id if isinstance(node.func, ast.Name) else ""
+            if called in ENDPOINTS:
+                continue
+        yield name, value
+
+
+def _plain(node: Any) -> Any:
+    """A syntax tree as nested lists that are the same under every Python version."""
+    if isinstance(node, ast.AST):
+        return [type(node).__name__, *([name, _plain(value)] for name, value in _fields(node))]
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    return node if isinstance(node, str | int | bool | None) else repr(node)

@@ -16,7 +16,6 @@ from typing import Any
 
 from cifar_pipeline.errors import PipelineError
 
-
 PART = ".part."
 """How the names of files and folders begin that are not whole yet; .dvcignore names them too."""
 

@@ -17,9 +17,9 @@ FIRST = {"dagster/priority": "1"}
 ONE_AT_A_TIME = [{"key": POOL, "limit": 1}]
 """Within a run, so that the executor chooses by priority among what waits for the pool's slot;
 otherwise the slot would go to a training that has waited for it since the run began."""
-IN_POOL = {"pool": POOL, "op_tags": {POOL: "true"}}
+IN_POOL: dict[str, Any] = {"pool": POOL, "op_tags": {POOL: "true"}}
 """Settings of an asset that trains."""
-IN_POOL_FIRST = {"pool": POOL, "op_tags": {POOL: "true", **FIRST}}
+IN_POOL_FIRST: dict[str, Any] = {"pool": POOL, "op_tags": {POOL: "true", **FIRST}}
 """Settings of an asset that predicts."""
 
 

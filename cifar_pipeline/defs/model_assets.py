@@ -13,7 +13,7 @@ from cifar_pipeline.defs.steps import inline
 from cifar_pipeline.graph.stages import Key, Stage
 from cifar_pipeline.settings.params import Params
 
-FOLLOWS = {"automation_condition": dg.AutomationCondition.eager()}
+FOLLOWS: dict[str, Any] = {"automation_condition": dg.AutomationCondition.eager()}
 """Settings of what costs minutes and should keep in step with the models; the UI's Automation page has
 the switch, which is off at first."""
 Yielded = Iterator[dg.AssetCheckResult | dg.MaterializeResult]
@@ -101,9 +101,7 @@ def _report(name: str, stage: Stage) -> dg.AssetsDefinition:
 
         with pipeline.step(context, stage) as step:
             home, folder = step.home, step.staged(step.home.report(name))
-            inputs = Inputs(
-                home.predictions(name), home.model(name), home.table, home.test_subsets
-            )
+            inputs = Inputs(home.predictions(name), home.model(name), home.table, home.test_subsets)
             metrics = write_report(name, inputs, folder)
             checks = check_report(folder, step.params.floor(name))
             yield from step.finish(checks, {**metrics, **_pictures(folder / PLOTS)})

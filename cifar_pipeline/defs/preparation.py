@@ -7,8 +7,8 @@ import dagster as dg
 
 from cifar_pipeline.defs.runs import WORKER_TAG, release_dead_runs, this_process
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.graph.plan import STAGE, write_plan
-from cifar_pipeline.graph.versioning import commit_stages, plan_is_recorded, under_dvc
+from cifar_pipeline.graph.status import record_plan
+from cifar_pipeline.graph.versioning import under_dvc
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.editing import select_profile
 from cifar_pipeline.settings.params import Params
@@ -52,9 +52,7 @@ def _settings(run_config: Any) -> Params:
         select_profile(home.params, asked)
         params = load_params(home.params)
     if not under_dvc():
-        write_plan(params, home)
-        if not plan_is_recorded(home):
-            commit_stages(home, STAGE)
+        record_plan(params, home)
     return params
 
 

@@ -189,9 +189,7 @@ class Code:
             file = self._files.get(texts.pop())
             if file and file.name not in found:
                 content = file.read_text(encoding="utf-8")
-                found[file.name] = hashlib.md5(
-                    content.encode(), usedforsecurity=False
-                ).hexdigest()
+                found[file.name] = hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
                 texts += re.findall(r"['\"]([\w.]+)['\"]", content)
         return found
 
@@ -294,7 +292,9 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
             value = [
                 statement
                 for statement in value
-                if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+                if not (
+                    isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+                )
             ]
         if isinstance(node, ast.Raise) and name == "exc" and isinstance(value, ast.Call):
             value = value.func

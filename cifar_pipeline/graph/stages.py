@@ -74,7 +74,9 @@ def build_stages(params: Params) -> dict[Key, Stage]:
             (path(home.archive),),
             source.model_dump(mode="json", include={*_COUNTS, "channel_mean", "channel_std"}),
         ),
-        Stage(("splits",), (splits,), (("table",),), (table,), params.splits.model_dump(mode="json")),
+        Stage(
+            ("splits",), (splits,), (("table",),), (table,), params.splits.model_dump(mode="json")
+        ),
         Stage(
             ("test_subsets",),
             (subsets,),

@@ -82,6 +82,11 @@ def recorded_dependencies(home: Workspace, stage: str) -> dict[str, str]:
     return {dep["path"]: dep["md5"] for dep in recorded.get("deps", ()) if "md5" in dep}
 
 
+def recorded_stages(home: Workspace) -> set[str]:
+    """The stages in dvc.lock."""
+    return set(_lock(home).get("stages", {}))
+
+
 def cached_text(home: Workspace, md5: str) -> str | None:
     """The content of a text file in DVC's cache; None if it is not there."""
     path = home.root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
@@ -154,7 +159,9 @@ def _dvc(
         if LOCKED not in words or time.monotonic() > end:
             raise PipelineError(f"`dvc {' '.join(arguments)}` failed: {words}")
         if not told:
-            print(f"another DVC holds its lock; waiting for up to {wait_s / 60:.0f} min", flush=True)
+            print(
+                f"another DVC holds its lock; waiting for up to {wait_s / 60:.0f} min", flush=True
+            )
             told = True
         time.sleep(1)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from cifar_pipeline.defs.stages import REPORT_PARTS, build_stages
 
 from cifar_pipeline.definitions import build_defs
 from cifar_pipeline.defs.executors import POOL
-from cifar_pipeline.defs.stages import build_stages
+from cifar_pipeline.reports.report import PARTS
 from cifar_pipeline.settings.editing import select_models, select_profile, select_searches
 from cifar_pipeline.settings.params import PROFILES
 from cifar_pipeline.settings.reading import load_params
@@ -125,6 +126,11 @@ def test_asset_keys(params_file):
         "table",
         "test_subsets",
     ]
+
+
+def test_a_reports_parts_are_its_stages_outputs():
+    """Two lists, because stages are read by processes that must not import what draws."""
+    assert REPORT_PARTS == PARTS
 
 
 def test_any_recipe_can_be_put_into_the_graph(params_file):

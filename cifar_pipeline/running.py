@@ -1,0 +1,146 @@
+"""Running a part of the graph from a terminal: what to run, and what to show of it."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from cifar_pipeline.dataset.archive import source_reachable
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.graph.plan import downstream, upstream
+from cifar_pipeline.graph.stages import Key, build_stages
+from cifar_pipeline.graph.status import reasons_to_run
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.settings.params import Params
+from cifar_pipeline.settings.reading import load_params
+
+NEWCOMERS = "quick"
+"""The profile that the repository names. Only from there is generated data ever chosen."""
+RECORD = re.compile(r"\d{4}-\d\d-\d\d \S+ \S+ - dagster - (?P<level>\w+) - (?P<rest>.*)")
+STEP = re.compile(r"(?P<event>STEP_START|STEP_SUCCESS) - .*step \"(?P<step>\w+)\"")
+FAILURE = re.compile(r"(?:STEP_FAILURE|RUN_FAILURE) - (?P<words>.*)")
+
+
+def choose_profile(home: Workspace, asked: str | None) -> str:
+    """The profile to run: what was asked for, else what params.yaml names.
+
+    A newcomer without a way to the archive gets generated images, and is told so.
+
+    Raises: PipelineError when the archive that the user named cannot be had.
+    """
+    params = load_params(home.params)
+    profile = asked or params.profile
+    if profile not in ("smoke", *params.profiles):
+        return profile  # `select_profile` says what is wrong with it
+    source = params.under(profile).source()
+    if source_reachable(source, home.archive):
+        return profile
+    if asked or profile != NEWCOMERS or source.named_by_user:
+        raise PipelineError(f"there is no CIFAR-100 archive to be had at {source.shown}")
+    click.echo(
+        f"The CIFAR-100 archive cannot be reached at {source.shown}, so this runs the profile "
+        "`smoke` on generated images; set CIFAR_ARCHIVE (and CIFAR_ARCHIVE_SHA256) to a copy for "
+        "the real one."
+    )
+    return "smoke"
+
+
+def stages_to_run(
+    home: Workspace, params: Params, models: Sequence[str], *, force: bool
+) -> tuple[list[Key], list[Key]]:
+    """What has to run, in order, and what is up to date.
+
+    Args:
+        models: run only what these need, and the pages over all models; everything if empty.
+        force: whether what is up to date has to run as well.
+    """
+    stages = {k: s for k, s in build_stages(params).items() if s.asset != "search"}
+    wanted = set(stages)
+    if models:
+        needed = upstream(stages, {("report", model) for model in models})
+        wanted = needed | {("leaderboard",), ("ledger",)}
+    stale = set(stages) if force else downstream(stages, set(reasons_to_run(params, home)))
+    order = [key for key in stages if key in wanted]
+    return [key for key in order if key in stale], [key for key in order if key not in stale]
+
+
+def execute(home: Workspace, job: str, keys: Sequence[Key], *, resume: str) -> None:
+    """Run assets; their whole output goes into a log, progress and failures onto the terminal.
+
+    Args:
+        job: what the log is called.
+        resume: the command that takes an interrupted run up again.
+
+    Raises: PipelineError when it failed. Abort when the user interrupted it.
+    """
+    log = home.data / f"{job}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(home.dagster_home),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
+        "CIFAR_DOOR": "cifar",
+    }
+    command = [sys.executable, "-m", "cifar_pipeline", "materialize", *("/".join(k) for k in keys)]
+    started = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        cwd=home.root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    try:
+        assert process.stdout is not None
+        for line in shown(_logged(process.stdout, log)):
+            click.echo(line)
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        click.echo(f"\ninterrupted; `{resume}` resumes after the last whole epoch", err=True)
+        raise click.Abort from None
+    if status:
+        raise PipelineError(f"the run failed; the whole log is in {log}")
+    click.echo(f"done in {(time.monotonic() - started) / 60:.1f} min")
+
+
+def shown(lines: Iterator[str]) -> Iterator[str]:
+    """What a person wants to see of a run's output: steps, progress, and the words of failures."""
+    skipping = False
+    for line in lines:
+        record = RECORD.match(line)
+        if not record:
+            skipping = skipping or line.startswith("Stack Trace")
+            if not skipping and line.strip():
+                yield f"  {line.rstrip()}".replace(
+                    "  dagster._core.definitions.events.Failure: ", "  "
+                )
+            continue
+        skipping = False
+        rest = record["rest"]
+        if step := STEP.search(rest):
+            name = step["step"].replace("__", "/", 1)
+            yield f"{name}: {'started' if step['event'] == 'STEP_START' else 'done'}"
+        elif failure := FAILURE.search(rest):
+            yield failure["words"]
+        elif record["level"] in ("WARNING", "ERROR", "CRITICAL"):
+            yield rest.split(" - ", 4)[-1]
+        else:
+            skipping = True
+
+
+def _logged(lines: Iterator[str], log: Path) -> Iterator[str]:
+    with log.open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(line)
+            file.flush()
+            yield line

@@ -1,7 +1,6 @@
 """Running a part of the graph from a terminal: what to run, and what to show of it."""
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -19,11 +18,10 @@ from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.params import Params
 from cifar_pipeline.settings.reading import load_params
 
+DETAIL = "| "
+"""How a run's output marks what is for the log alone."""
 NEWCOMERS = "quick"
 """The profile that the repository names. Only from there is generated data ever chosen."""
-RECORD = re.compile(r"\d{4}-\d\d-\d\d \S+ \S+ - dagster - (?P<level>\w+) - (?P<rest>.*)")
-STEP = re.compile(r"(?P<event>STEP_START|STEP_SUCCESS) - .*step \"(?P<step>\w+)\"")
-FAILURE = re.compile(r"(?:STEP_FAILURE|RUN_FAILURE) - (?P<words>.*)")
 
 
 def choose_profile(home: Workspace, asked: str | None) -> str:
@@ -101,8 +99,9 @@ def execute(home: Workspace, job: str, keys: Sequence[Key], *, resume: str) -> N
     )
     try:
         assert process.stdout is not None
-        for line in shown(_logged(process.stdout, log)):
-            click.echo(line)
+        for line in _logged(process.stdout, log):
+            if not line.startswith(DETAIL):
+                click.echo(line, nl=False)
         status = process.wait()
     except KeyboardInterrupt:
         process.wait()
@@ -111,31 +110,6 @@ def execute(home: Workspace, job: str, keys: Sequence[Key], *, resume: str) -> N
     if status:
         raise PipelineError(f"the run failed; the whole log is in {log}")
     click.echo(f"done in {(time.monotonic() - started) / 60:.1f} min")
-
-
-def shown(lines: Iterator[str]) -> Iterator[str]:
-    """What a person wants to see of a run's output: steps, progress, and the words of failures."""
-    skipping = False
-    for line in lines:
-        record = RECORD.match(line)
-        if not record:
-            skipping = skipping or line.startswith("Stack Trace")
-            if not skipping and line.strip():
-                yield f"  {line.rstrip()}".replace(
-                    "  dagster._core.definitions.events.Failure: ", "  "
-                )
-            continue
-        skipping = False
-        rest = record["rest"]
-        if step := STEP.search(rest):
-            name = step["step"].replace("__", "/", 1)
-            yield f"{name}: {'started' if step['event'] == 'STEP_START' else 'done'}"
-        elif failure := FAILURE.search(rest):
-            yield failure["words"]
-        elif record["level"] in ("WARNING", "ERROR", "CRITICAL"):
-            yield rest.split(" - ", 4)[-1]
-        else:
-            skipping = True
 
 
 def _logged(lines: Iterator[str], log: Path) -> Iterator[str]:

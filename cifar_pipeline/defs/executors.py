@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from cifar_pipeline.defs.preparation import prepare
+from cifar_pipeline.defs.telling import lines_of
 from cifar_pipeline.paths import Workspace
 
 POOL = "gpu"
@@ -39,7 +40,10 @@ class _PreparingExecutor(dg.Executor):
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[Any]:
         prepare(plan_context.instance, plan_context.dagster_run)
-        yield from self._inner.execute(plan_context, execution_plan)
+        for event in self._inner.execute(plan_context, execution_plan):
+            for line in lines_of(event):
+                print(line, flush=True)
+            yield event
 
 
 def _create(context: dg.InitExecutorContext) -> dg.Executor:

@@ -57,7 +57,7 @@ def _model(name: str, stage: Stage) -> dg.AssetsDefinition:
             home, run = step.home, {"id": context.run_id}
             folder = step.staged(home.model(name))
             checks, summary = train_and_save(
-                name, step.params, home, run, _observer(context, stage), folder
+                name, step.params, home, run, _observer(context, stage), folder=folder
             )
             yield from step.finish(checks, {**summary, "curves": _curves(folder)})
             # Now that DVC has what they led to.
@@ -97,7 +97,8 @@ def _report(name: str, stage: Stage) -> dg.AssetsDefinition:
         "confusions, a page and a model card.",
     )
     def report(context: dg.AssetExecutionContext, pipeline: Pipeline) -> Yielded:
-        from cifar_pipeline.reports.report import PLOTS, Inputs, check_report, write_report
+        from cifar_pipeline.reports.files import PLOTS
+        from cifar_pipeline.reports.report import Inputs, check_report, write_report
 
         with pipeline.step(context, stage) as step:
             home, folder = step.home, step.staged(step.home.report(name))

@@ -38,7 +38,12 @@ def _search(name: str, stage: Stage) -> dg.AssetsDefinition:
         with pipeline.step(context, stage) as step:
             home, folder = step.home, step.staged(step.home.search(name))
             summary = search_and_save(
-                name, step.params, home, {"id": context.run_id}, _observer(context, stage), folder
+                name,
+                step.params,
+                home,
+                {"id": context.run_id},
+                _observer(context, stage),
+                folder=folder,
             )
             pictures = {
                 f"{path.parent.name}_{path.stem}": inline(path)

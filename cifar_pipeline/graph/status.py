@@ -16,6 +16,8 @@ from cifar_pipeline.graph.versioning import (
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.params import Params
 
+_WORDS = {"deleted": "missing"}
+"""Ours for DVC's."""
 SHOWN = 3
 """Changed settings or definitions that a reason names."""
 
@@ -38,6 +40,9 @@ def reasons_to_run(params: Params, home: Workspace) -> dict[Key, list[str]]:
 
 
 def _reasons(stage: Stage, found: list[Any], home: Workspace) -> Iterator[str]:
+    if stage.name not in recorded_stages(home):
+        yield "not made yet"
+        return
     outputs: dict[str, str] = {}
     for entry in found:
         if not isinstance(entry, dict):
@@ -46,16 +51,12 @@ def _reasons(stage: Stage, found: list[Any], home: Workspace) -> Iterator[str]:
         outputs |= entry.get("changed outs", {})
         plan = home.plan(stage.key).relative_to(home.root).as_posix()
         for path, change in entry.get("changed deps", {}).items():
-            yield from _plan_changes(stage, home) if path == plan else [f"{path} is {change}"]
-    missing = [path for path, change in outputs.items() if change == "deleted"]
-    if missing and len(missing) == len(stage.outputs):
-        yield (
-            "not made yet"
-            if stage.name not in recorded_stages(home)
-            else f"{missing[0]} is missing"
-        )
-    else:
-        yield from (f"{path} is {change}" for path, change in outputs.items())
+            yield from (
+                _plan_changes(stage, home)
+                if path == plan
+                else [f"{path} is {_WORDS.get(change, change)}"]
+            )
+    yield from (f"{path} is {_WORDS.get(change, change)}" for path, change in outputs.items())
 
 
 def _plan_changes(stage: Stage, home: Workspace) -> Iterator[str]:

@@ -40,6 +40,7 @@ def search_and_save(
     home: Workspace,
     run: Mapping[str, str],
     report: Callable[[dict[str, Any], str, Path], None],
+    *,
     folder: Path,
 ) -> dict[str, Any]:
     """Search around recipe `name`, from where it was interrupted, and write what was found.

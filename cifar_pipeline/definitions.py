@@ -12,7 +12,6 @@ from cifar_pipeline.defs.jobs import build_jobs
 from cifar_pipeline.defs.model_assets import build_model_assets
 from cifar_pipeline.defs.resources import Pipeline
 from cifar_pipeline.defs.search_assets import build_search_assets
-from cifar_pipeline.defs.telling import console_logger
 from cifar_pipeline.graph.stages import build_stages
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.params import Params
@@ -39,7 +38,6 @@ def build_defs(
         ],
         jobs=build_jobs(stages.values(), params),
         executor=executor,
-        loggers={"console": console_logger},
         resources={"pipeline": Pipeline(), **(resources or {})},
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from cifar_pipeline.dataset.archive import source_reachable
+from cifar_pipeline.dataset.archive import check_source
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.graph.plan import downstream, upstream
 from cifar_pipeline.graph.stages import Key, build_stages
@@ -36,10 +36,12 @@ def choose_profile(home: Workspace, asked: str | None) -> str:
     if profile not in ("smoke", *params.profiles):
         return profile  # `select_profile` says what is wrong with it
     source = params.under(profile).source()
-    if source_reachable(source, home.archive):
+    try:
+        check_source(source, home.archive)
         return profile
-    if asked or profile != NEWCOMERS or source.named_by_user:
-        raise PipelineError(f"there is no CIFAR-100 archive to be had at {source.shown}")
+    except PipelineError:
+        if asked or profile != NEWCOMERS or source.named_by_user:
+            raise
     click.echo(
         f"The CIFAR-100 archive cannot be reached at {source.shown}, so this runs the profile "
         "`smoke` on generated images; set CIFAR_ARCHIVE (and CIFAR_ARCHIVE_SHA256) to a copy for "

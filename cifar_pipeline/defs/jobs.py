@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from cifar_pipeline.defs.search_assets import GROUP as SEARCHES
+from cifar_pipeline.defs.telling import QUIET
 from cifar_pipeline.graph.stages import Stage
 from cifar_pipeline.settings.params import Params
 
@@ -22,6 +23,7 @@ def build_jobs(stages: Iterable[Stage], params: Params) -> list[Any]:
             stage.job,
             selection=dg.AssetSelection.assets(dg.AssetKey(stage.key)),
             description=f"Only {stage.name}.",
+            config=QUIET,
         )
         for stage in stages
     ]
@@ -38,13 +40,14 @@ def build_jobs(stages: Iterable[Stage], params: Params) -> list[Any]:
             name,
             selection=_models(members),
             description=f"Train and report on {', '.join(members)}; then the pages over all.",
+            config=QUIET,
         )
         for name, members in groups.items()
     ]
     # A search is not a step on the way: it takes hours that nobody asked for.
     whole = dg.AssetSelection.all() - dg.AssetSelection.groups(SEARCHES)
     pipeline = dg.define_asset_job(
-        WHOLE_GRAPH, selection=whole, description="Archive to leaderboard."
+        WHOLE_GRAPH, selection=whole, description="Archive to leaderboard.", config=QUIET
     )
     return [pipeline, *several, *single]
 

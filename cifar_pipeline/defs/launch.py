@@ -6,6 +6,7 @@ import dagster as dg
 
 from cifar_pipeline.definitions import defs
 from cifar_pipeline.defs.jobs import WHOLE_GRAPH
+from cifar_pipeline.defs.telling import QUIET
 from cifar_pipeline.graph.stages import Key
 
 
@@ -20,6 +21,7 @@ def materialize(keys: Sequence[Key]) -> bool:
         result = dg.execute_job(
             dg.reconstructable(pipeline_job),
             instance=instance,
+            run_config=QUIET,
             asset_selection=[dg.AssetKey(key) for key in keys],
         )
     return result.success

@@ -12,7 +12,8 @@ import dagster as dg
 DETAIL = "| "
 """How the lines begin that are for a log rather than for a person."""
 
-console_logger = dg.colored_console_logger.configured({"log_level": "CRITICAL"}, name="console")
+QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Run config under which Dagster's console log says nothing."""
 
 
 def lines_of(event: Any) -> Iterator[str]:

@@ -1,0 +1,106 @@
+"""DVC as it is used: the real command, in small repositories of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.graph.stages import Stage
+from cifar_pipeline.graph.versioning import (
+    commit_stages,
+    recorded_outputs,
+    stale_stages,
+    verified_inputs,
+)
+from cifar_pipeline.paths import Workspace
+from tests.workspaces import DVC
+
+HOLD = "from dvc.repo import Repo\nwith Repo('.').lock: print('held', flush=True); input()"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFAR_DVC", DVC)
+    root = tmp_path / "a folder with spaces"
+    root.mkdir()
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    subprocess.run([DVC, "init", "--quiet"], cwd=root, check=True)
+    (root / "dvc.yaml").write_text(
+        "stages:\n"
+        "  made: {cmd: 'true', outs: [made]}\n"
+        "  used: {cmd: 'true', deps: [made], outs: [used]}\n"
+    )
+    for name in ("made", "used"):
+        (root / name).write_text(name)
+    return Workspace(root)
+
+
+MADE = Stage(("made",), ("made",))
+USED = Stage(("used",), ("used",), (("made",),), ("made",))
+
+
+def test_what_was_committed_is_recorded_and_up_to_date(home):
+    assert set(stale_stages(home)) == {"made", "used"}
+    commit_stages(home, "made", "used")
+    assert stale_stages(home) == {}
+    assert set(recorded_outputs(home)) == {"made", "used"}
+    assert verified_inputs(home, USED, [MADE]) == {"made": recorded_outputs(home)["made"]}
+
+
+def test_a_failing_dvc_says_why(home):
+    with pytest.raises(PipelineError, match=r"`dvc commit --force mad` failed: .*'mad'"):
+        commit_stages(home, "mad")
+    (home.root / "dvc.yaml").write_text("stages: [")
+    with pytest.raises(PipelineError, match=r"failed: .*dvc\.yaml"):
+        commit_stages(home, "made")
+
+
+def test_a_folder_without_git_is_said_in_words(home):
+    subprocess.run(["rm", "-r", ".git"], cwd=home.root, check=True)
+    with pytest.raises(PipelineError, match=r"failed: .*git"):
+        commit_stages(home, "made")
+
+
+def test_a_lock_that_somebody_holds_is_waited_for(home, capsys):
+    python = Path(DVC).with_name("python")
+    with subprocess.Popen(
+        [python, "-c", HOLD],
+        cwd=home.root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(PipelineError, match=r"failed: .*Unable to acquire lock"):
+            commit_stages(home, "made", wait_s=0)
+        assert recorded_outputs(home) == {}
+        release = subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(7); print()"], stdout=holder.stdin
+        )
+        commit_stages(home, "made")
+        release.wait()
+    assert "another DVC holds its lock; waiting" in capsys.readouterr().out
+    assert "made" in recorded_outputs(home)
+
+
+def test_an_input_that_was_changed_is_refused(home):
+    commit_stages(home, "made", "used")
+    (home.root / "made").write_text("mado")  # one flipped bit
+    with pytest.raises(PipelineError, match=r"changed since `made` made it.*dvc checkout made"):
+        verified_inputs(home, USED, [MADE])
+
+
+def test_an_input_that_nobody_recorded_is_refused(home):
+    with pytest.raises(PipelineError, match=r"is not recorded in dvc\.lock; materialize `made`"):
+        verified_inputs(home, USED, [MADE])
+    (home.root / "made").unlink()
+    with pytest.raises(PipelineError, match=r"is missing; materialize `made` again"):
+        verified_inputs(home, USED, [MADE])
+
+
+def test_outputs_that_a_stage_does_not_read_are_not_looked_at(home):
+    other = Stage(("other",), ("other",))
+    commit_stages(home, "made")
+    assert set(verified_inputs(home, USED, [MADE, other])) == {"made"}

@@ -21,6 +21,8 @@ MODEL_CHECKS = {
     "finite_weights": "No weight of the saved model is NaN or infinite.",
     "saved_predicts_as_trained": "The model read back from its file predicts what the trained one "
     "did.",
+    "called_predicts_as_trained": "The model read back from its file, merely called, predicts what "
+    "the trained one did.",
 }
 REPORT_CHECKS = {
     "report_complete": "Every part of the report is there, and its figures are possible.",

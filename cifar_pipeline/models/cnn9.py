@@ -30,7 +30,8 @@ def features(x: Any, architecture: Cnn9, construction: Construction) -> Any:
         x = layers.MaxPooling2D(2, name=f"pool{block}")(x)
         x = layers.Dropout(dropout, name=f"drop{block}")(x)
     if construction.size is None:
-        x = layers.Resizing(4, 4, "nearest", name="to_grid")(x)
+        # `training=False` for the reason given in registry.py
+        x = layers.Resizing(4, 4, "nearest", name="to_grid")(x, training=False)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(architecture.units, **activated, name="dense1")(x)
     x = layers.Dropout(architecture.dropout, name="drop_dense1")(x)

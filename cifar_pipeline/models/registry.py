@@ -17,6 +17,7 @@ import keras
 
 from cifar_pipeline.dataset.table import CLASSES
 from cifar_pipeline.models.construction import Construction
+from cifar_pipeline.models.environment import configure_keras
 from cifar_pipeline.settings.architectures import Architecture, Part
 from cifar_pipeline.settings.recipe import Phase, Recipe
 
@@ -43,6 +44,7 @@ def build_classifier(recipe: Recipe, channel_mean: tuple[float, float, float]) -
 
     Raises: PipelineError when the weights are asked for and cannot be had or do not fit.
     """
+    configure_keras()
     size = None if recipe.progressive else recipe.image_size
     pixels = keras.Input((size, size, 3), name="pixels")
     construction = Construction(size, recipe.weights, channel_mean)
@@ -129,12 +131,15 @@ def _features(pixels: Any, architecture: Architecture, construction: Constructio
 
 def _with_resizing(network: keras.Model, recipe: Recipe, size: int | None) -> keras.Model:
     image = keras.Input((size, size, 3), dtype="uint8", name="image")
-    if size == recipe.image_size and not recipe.progressive:
-        pixels = keras.layers.Rescaling(1.0, name="to_float")(image)
-    else:
+    # Of integers, Resizing makes integers when the model is called, but not in a traced function.
+    pixels = keras.layers.Rescaling(1.0, name="to_float")(image)
+    if size != recipe.image_size or recipe.progressive:
+        # `training=False`, because Resizing claims by default that the model is being trained,
+        # and every layer after it would believe that when the model is merely called (keras
+        # 3.12 to 3.15.1; fixed in PR 23166). `fit` says `training=True` itself, which prevails.
         pixels = keras.layers.Resizing(
             recipe.image_size, recipe.image_size, recipe.interpolation, name=RESIZE
-        )(image)
+        )(pixels, training=False)
     return keras.Model(image, network(pixels), name="classifier")
 
 

@@ -16,8 +16,14 @@ from cifar_pipeline.dataset.splits import Split, split_rows
 from cifar_pipeline.dataset.table import FINE, read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
+from cifar_pipeline.models.environment import configure_keras
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.provenance import code_revision, hardware, library_versions
+from cifar_pipeline.provenance import (
+    code_revision,
+    hardware,
+    library_versions,
+    numeric_settings,
+)
 from cifar_pipeline.search.results import (
     STORAGE,
     described,
@@ -57,6 +63,7 @@ def search_and_save(
 
     Raises: PipelineError as `train` and `load_images` do, and when every trial of a stage failed.
     """
+    configure_keras()
     keep_freed_memory()
     base, search = params.recipe(name), params.search_around(name)
     membership = read_table(home.splits)
@@ -91,6 +98,7 @@ def search_and_save(
         "inputs": {path.name: dvc_md5(path) for path in (home.table, home.splits)},
         "weights": weights_of(base),
         "versions": {"optuna": optuna.__version__, **library_versions()},
+        "numeric_settings": numeric_settings(),
     }
 
     def follow(study: optuna.Study, trial: FrozenTrial) -> None:

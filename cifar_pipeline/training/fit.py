@@ -62,6 +62,9 @@ def train(
     """
     devices = devices or require_devices(recipe.device, recipe.cpu_devices)
     own_statistics = devices[0].startswith("cpu") and recipe.cpu_devices > 1
+    # Layers without a name of their own are numbered from one again, so that the saved file does
+    # not tell how many models this process has built.
+    keras.utils.clear_session()
     with data_parallel(devices, recipe.batch_size):
         keras.utils.set_random_seed(recipe.seed)
         classifier = build_classifier(recipe, training.channel_mean())

@@ -10,12 +10,20 @@ from typing import Any
 
 from cifar_pipeline.artifacts import dvc_md5, file_digest
 from cifar_pipeline.checks import Check
+from cifar_pipeline.dataset.classes import Classes
 from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.inputs.batches import Images, load_images
-from cifar_pipeline.models.saved import weights_digest
+from cifar_pipeline.models.environment import configure_keras
+from cifar_pipeline.models.saved import Labels, weights_digest
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.provenance import code_revision, hardware, library_versions
+from cifar_pipeline.provenance import (
+    code_revision,
+    hardware,
+    library_versions,
+    numeric_settings,
+    thread_settings,
+)
 from cifar_pipeline.settings.params import Params
 from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training.allocator import keep_freed_memory
@@ -33,21 +41,28 @@ def train_and_save(
     home: Workspace,
     run: Mapping[str, str],
     report: Callable[[dict[str, float | None], float], None],
+    *,
+    folder: Path,
 ) -> tuple[list[Check], dict[str, Any]]:
-    """Train recipe `name`, from its last checkpoint where it was interrupted, and write `data/models/<name>`.
+    """Train recipe `name`, from its last checkpoint if it was interrupted, and write it to `folder`.
 
+    `data/models/<name>` is not touched, so that a model that fails its checks replaces nothing.
     The checkpoints stay until the caller has recorded the model and removes them.
 
     Args:
         run: what identifies this run elsewhere, for the provenance.
         report: called after each epoch with its record and the seconds left.
+        folder: written whole, or not at all.
 
     Returns: the checks of the saved model, and key figures.
 
     Raises: PipelineError as `train` and `load_images` do.
     """
+    configure_keras()
     keep_freed_memory()
     recipe = params.recipe(name)
+    weights = weights_of(recipe)
+    inputs = {path.name: dvc_md5(path) for path in (home.table, home.splits)}
     training = load_images(
         home.table,
         home.splits,
@@ -65,10 +80,6 @@ def train_and_save(
         )
     else:
         training = training.joined(held_out)
-    weights, inputs = (
-        weights_of(recipe),
-        {path.name: dvc_md5(path) for path in (home.table, home.splits)},
-    )
     checkpoints = Checkpoints(
         home.checkpoints(name, params.profile), _identity(recipe, weights, inputs)
     )
@@ -76,7 +87,7 @@ def train_and_save(
         recipe, training, validation, checkpoints, lambda record, left: report(record.row(), left)
     )
     calibration = UNCALIBRATED
-    if validation:  # on all of them, where the recipe chose epochs by a part
+    if validation:  # on all of them, even if the recipe chooses epochs by some
         logits = result.model.predict(held_out.pixels, batch_size=VALIDATION_BATCH, verbose=0)
         calibration = fit_temperature(logits, held_out.label)
     summary = {
@@ -110,23 +121,38 @@ def train_and_save(
         "model_sha256": weights_digest(result.model),
         "versions": {"python": platform.python_version(), **library_versions()},
         "hardware": hardware(),
+        "numeric_settings": numeric_settings(),
+        "thread_settings": thread_settings(),
     }
-    save_training(result, calibration, provenance, home.model(name))
-    return check_saved(result, home.model(name), held_out.pixels[:CHECKED_IMAGES]), summary
+    save_training(result, calibration, _labels(home, recipe), provenance, folder)
+    return check_saved(result, folder, held_out.pixels[:CHECKED_IMAGES]), summary
+
+
+def _labels(home: Workspace, recipe: Recipe) -> Labels:
+    table = read_table(home.table, ["fine_label", "coarse_label"])
+    classes = Classes.of(table, recipe.target)
+    return Labels(classes.names, classes.coarse_names, classes.coarse_of.tolist())
 
 
 def _identity(recipe: Recipe, weights: dict[str, str], inputs: dict[str, str]) -> str:
-    """What a training must have in common with a checkpoint to go on from it."""
-    settings = recipe.model_dump(mode="json", exclude={"weights"})
-    content = json.dumps(
-        {"recipe": settings, "weights": weights, "inputs": inputs, "versions": library_versions()},
-        sort_keys=True,
-    )
-    return hashlib.sha256(content.encode()).hexdigest()
+    """What a training must have in common with a checkpoint to resume from it.
+
+    The hardware is not part of it, nor is the code's revision, so that a training can be resumed
+    on another machine and after a commit that does not concern it.
+    """
+    content = {
+        "recipe": recipe.model_dump(mode="json", exclude={"weights"}),
+        "weights": weights,
+        "inputs": inputs,
+        "versions": library_versions(),
+        "numeric_settings": numeric_settings(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def weights_of(recipe: Recipe) -> dict[str, str]:
-    """What the model started from; a file by name and checksum, since its path means nothing elsewhere."""
+    """What the model started from. A file is given by name and checksum, because its path means
+    nothing elsewhere."""
     if recipe.weights in ("imagenet", "none"):
         return {"name": recipe.weights}
     path = Path(recipe.weights).expanduser()

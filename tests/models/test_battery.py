@@ -11,7 +11,7 @@ from cifar_pipeline.models.construction import Construction
 from cifar_pipeline.models.cost import epoch_costs
 from cifar_pipeline.models.efficientnet import backbone
 from cifar_pipeline.models.registry import build_classifier, count_parameters, part_of, set_phase
-from cifar_pipeline.models.saved import load_model, weights_digest
+from cifar_pipeline.models.saved import Labels, load_model, weights_digest
 from cifar_pipeline.settings.architectures import Backbone, EfficientNet
 from cifar_pipeline.settings.editing import select_profile
 from cifar_pipeline.settings.reading import load_params
@@ -111,7 +111,8 @@ def test_training_learns_and_what_is_saved_predicts_the_same(params_file, prepar
     calibration = fit_temperature(
         result.model.predict(validation.pixels, verbose=0), validation.label
     )
-    save_training(result, calibration, {"profile": "smoke"}, tmp_path / "model")
+    labels = Labels(["apple"], ["fruit"], [0])
+    save_training(result, calibration, labels, {"profile": "smoke"}, tmp_path / "model")
     assert all(
         check.passed for check in check_saved(result, tmp_path / "model", validation.pixels[:64])
     )

@@ -231,7 +231,10 @@ seen = []
 search_and_save("custom_search", params, home, {"id": "here"}, lambda _, table, folder: seen.append((table, len(list(folder.iterdir())))))
 assert seen[0][0].count("complete") == 1 and seen[1][0].count("complete") == 2, seen
 assert seen[0][1] >= 2, seen
-train_and_save("custom_search", params, home, {"id": "here"}, lambda record, left: None)
+train_and_save(
+    "custom_search", params, home, {"id": "here"}, lambda record, left: None,
+    folder=home.model("custom_search"),
+)
 """
 
 

@@ -123,8 +123,9 @@ def test_targets_of_make_exist():
 
 
 def snippets(page: Path) -> list[str]:
-    """YAML that names its file in the first line."""
-    return [body for language, body in FENCE.findall(read(page)) if language == "yaml"]
+    """Settings: YAML that names its file in the first line."""
+    blocks = [body for language, body in FENCE.findall(read(page)) if language == "yaml"]
+    return [body for body in blocks if re.match(r"# (recipes/\w+|params)\.yaml\n", body)]
 
 
 @pytest.mark.parametrize("page", [page for page in WRITTEN if snippets(page)], ids=named)

@@ -1,6 +1,7 @@
 """README.md and docs/ are true: links, figures, commands, snippets and generated pages."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import click
@@ -78,15 +79,24 @@ def test_letters_of_reports_are_explained(page):
         assert "#the-five-reports" in read(page), f"{named(page)}: link docs/index.md"
 
 
-def test_percentages_of_the_readme_were_measured():
+@pytest.mark.parametrize("page", [CHECKOUT / "README.md", DOCS / "results.md"], ids=named)
+def test_percentages_were_measured(page):
     """Each stands in benchmarks/results, or in the ledger, which is made from claims and runs."""
     sources = [*RECORDS, DOCS / "ledger.md"]
     known = {
         float(figure) for source in sources for figure in re.findall(r"\d+\.?\d*", read(source))
     }
-    figures = {float(figure) for figure in FIGURE.findall(read(CHECKOUT / "README.md"))} - {95.0}
-    assert figures, "the README states no result"
-    assert figures <= known
+    figures = {float(figure) for figure in FIGURE.findall(read(page))}
+    assert figures, f"{named(page)} states no result"
+    assert figures - {95.0} <= known  # 95 % intervals
+
+
+def test_the_architecture_lists_the_layers():
+    project = tomllib.loads(read(CHECKOUT / "pyproject.toml"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    table = read(DOCS / "architecture.md").partition("## Layers")[2].partition("\n## ")[0]
+    rows = re.findall(r"(?m)^\| (`[^|]+) \|", table)
+    assert [re.findall(r"`(\w+)`", row) for row in rows] == [re.findall(r"\w+", x) for x in layers]
 
 
 def commands(text: str, program: str) -> set[tuple[str, ...]]:

@@ -1,7 +1,6 @@
 """README.md and docs/ are true: links, figures, commands, snippets and generated pages."""
 
 import re
-import tomllib
 from pathlib import Path
 
 import click
@@ -89,14 +88,6 @@ def test_percentages_were_measured(page):
     figures = {float(figure) for figure in FIGURE.findall(read(page))}
     assert figures, f"{named(page)} states no result"
     assert figures - {95.0} <= known  # 95 % intervals
-
-
-def test_the_architecture_lists_the_layers():
-    project = tomllib.loads(read(CHECKOUT / "pyproject.toml"))
-    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
-    table = read(DOCS / "architecture.md").partition("## Layers")[2].partition("\n## ")[0]
-    rows = re.findall(r"(?m)^\| (`[^|]+) \|", table)
-    assert [re.findall(r"`(\w+)`", row) for row in rows] == [re.findall(r"\w+", x) for x in layers]
 
 
 def commands(text: str, program: str) -> set[tuple[str, ...]]:

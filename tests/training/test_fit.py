@@ -18,6 +18,7 @@ from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.device import gpu_names, require_devices
 from cifar_pipeline.training.fit import train
+from cifar_pipeline.training.keras_file import write_keras_file
 from cifar_pipeline.training.progress import EpochRecord, best_of
 from tests.workspaces import CHECKOUT
 
@@ -138,6 +139,7 @@ from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
+from cifar_pipeline.training.keras_file import write_keras_file
 from cifar_pipeline.training.progress import EpochRecord, best_of
 table, splits, folder = map(Path, sys.argv[1:4])
 images = [load_images(table, splits, split) for split in ("train", "validation")]
@@ -384,3 +386,12 @@ def test_training_and_search_cannot_reach_the_test_split():
                 if isinstance(node, ast.Constant)
             }
             assert "test" not in strings, path
+
+
+def test_a_retraining_leaves_the_same_file(splits, tmp_path):
+    """Whatever else this process has built in between."""
+    files = []
+    for name in ("a", "b"):
+        write_keras_file(fitted(splits, tmp_path / name, epochs=1).model, tmp_path / "m.keras")
+        files.append((tmp_path / "m.keras").read_bytes())
+    assert files[0] == files[1]

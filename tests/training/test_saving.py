@@ -59,7 +59,7 @@ def test_a_sound_file_passes(saved):
 @pytest.mark.parametrize("place", [0.1, 0.5, 0.99])
 def test_one_changed_weight_is_refused(saved, tmp_path, place):
     """By a tenth, which the answers of a large network hardly show."""
-    training, folder = saved
+    training, _ = saved
     weights = training.model.get_weights()
     kernels = [index for index, weight in enumerate(weights) if weight.ndim > 1]
     changed = weights[kernels[int(place * len(kernels))]]

@@ -1,112 +1,102 @@
-"""The asset graph and the stage graph are one: DVC's own reading of dvc.yaml, held against Dagster's of the definitions."""
+"""The asset graph and the stage graph are one: DVC's own reading of dvc.yaml, held against Dagster's
+of the definitions."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from cifar_pipeline.defs.stages import REPORT_PARTS, build_stages
 
 from cifar_pipeline.definitions import build_defs
 from cifar_pipeline.defs.executors import POOL
-from cifar_pipeline.reports.report import PARTS
-from cifar_pipeline.settings.editing import select_models, select_profile, select_searches
-from cifar_pipeline.settings.params import PROFILES
+from cifar_pipeline.graph.plan import STAGE, in_dvc
+from cifar_pipeline.graph.stages import build_stages
+from cifar_pipeline.settings.editing import select_models, select_searches
 from cifar_pipeline.settings.reading import load_params
-from tests.workspaces import CHECKOUT, DVC
+from tests.workspaces import CHECKOUT, DVC, change_yaml
 
 READ_STAGES = """
 import json, sys
 from dvc.repo import Repo
 stages = {}
 for stage in Repo(".").index.stages:
-    params = [dep for dep in stage.deps if hasattr(dep, "params")]
     stages[stage.addressing] = {
         "cmd": stage.cmd,
-        "deps": sorted(dep.def_path for dep in stage.deps if not hasattr(dep, "params")),
+        "deps": [dep.def_path for dep in stage.deps],
         "outs": sorted(out.def_path for out in stage.outs),
-        "params": sorted(key for dep in params for key in dep.params),
-        "values": {key: value for dep in params for key, value in dep.read_params().items()},
     }
 json.dump(stages, sys.stdout)
 """
+SECOND_SEED = "extends: cnn9\npaper: {seed: 7}\n"
+"""As the documentation shows it."""
 
 
-def with_a_second_seed(params):
-    """As the README shows it."""
-    params = re.sub(r"(?m)^  cnn9:", "  cnn9: &cnn9", params)
-    params = params.replace(
-        "    seed:\n      architecture: {name: cnn9}",
-        "    seed: &cnn9_paper\n      architecture: {name: cnn9}",
-    )
-    return params + "\n  cnn9_seed7:\n    <<: *cnn9\n    seed: {<<: *cnn9_paper, seed: 7}\n"
-
-
-@pytest.fixture(params=PROFILES)
-def both(request, tmp_path):
-    """(stages as DVC reads them, params) under each profile, with every recipe and search in the graph, one with another seed as well."""
-    (tmp_path / "dvc.yaml").write_text((CHECKOUT / "dvc.yaml").read_text())
-    (tmp_path / "params.yaml").write_text(
-        with_a_second_seed((CHECKOUT / "params.yaml").read_text())
-    )
-    select_profile(tmp_path / "params.yaml", request.param)
-    params = load_params(tmp_path / "params.yaml")
-    select_models(tmp_path / "params.yaml", list(params.recipes))
-    select_searches(tmp_path / "params.yaml", list(params.searches))
+@pytest.fixture
+def both(params_file):
+    """(stages as DVC reads them, params) with every recipe and search in the graph, and another
+    seed of one."""
+    folder = params_file.parent
+    (folder / "dvc.yaml").write_text((CHECKOUT / "dvc.yaml").read_text())
+    (folder / "recipes" / "cnn9_seed7.yaml").write_text(SECOND_SEED)
+    params = load_params(params_file)
+    select_models(params_file, list(params.recipes))
+    select_searches(params_file, params.all_searches)
     python = str(Path(DVC).with_name("python"))
-    subprocess.run([DVC, "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
+    subprocess.run([DVC, "init", "--no-scm", "--quiet"], cwd=folder, check=True)
     read = subprocess.run(
-        [python, "-c", READ_STAGES], cwd=tmp_path, capture_output=True, text=True, check=True
+        [python, "-c", READ_STAGES], cwd=folder, capture_output=True, text=True, check=True
     )
-    return json.loads(read.stdout), load_params(tmp_path / "params.yaml")
+    return json.loads(read.stdout), load_params(params_file)
 
 
-def covers(folders, path):
-    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
-
-
-def test_every_asset_is_a_stage_with_its_command_outputs_params_and_deps(both):
+def test_every_asset_is_a_stage_with_its_command_outputs_and_inputs(both):
     found, params = both
     definitions = build_defs(params)
     graph = definitions.resolve_asset_graph()
     stages = build_stages(params)
     jobs = {job.name for job in definitions.resolve_all_job_defs()}
-    assert set(found) == {stage.name for stage in stages.values()}
+    assert set(found) == {STAGE, *(stage.name for stage in stages.values())}
     assert {tuple(key.path) for key in graph.get_all_asset_keys()} == set(stages)
     for key, stage in stages.items():
         dvc_stage = found[stage.name]
         assert stage.job in jobs
-        assert (
-            dvc_stage["cmd"]
-            == f'DAGSTER_HOME="$PWD/dagster_home" dagster job execute -m cifar_pipeline.definitions -j {stage.job}'
+        assert dvc_stage["cmd"].endswith(
+            f"dagster job execute -m cifar_pipeline.definitions -j {stage.job}"
         )
         assert dvc_stage["outs"] == sorted(stage.outputs)
-        assert sorted(set(dvc_stage["params"])) == sorted(stage.params)
-        for name in stage.params:
-            value = params.value(name)  # is there
-            assert not name.startswith("recipes.") or dvc_stage["values"][name] == value
+        plan = f"data/plan/{'/'.join(key)}.json"
+        assert sorted(dvc_stage["deps"]) == sorted([plan, *stage.inputs])
         asset_deps = {tuple(parent.path) for parent in graph.get(dg.AssetKey(key)).parent_keys}
         assert asset_deps == set(stage.deps)
-        code = [dep for dep in dvc_stage["deps"] if dep.startswith("cifar_pipeline/")]
-        data = [dep for dep in dvc_stage["deps"] if dep.startswith("data/")]
-        assert code == sorted(stage.code)
-        assert set(dvc_stage["deps"]) - {*code, *data} == set(stage.files)
-        made_by = {
+        producers = {
             other
             for other, producer in stages.items()
-            if any(covers(data, output) for output in producer.outputs)
+            for output in producer.outputs
+            if any(related(output, path) for path in stage.inputs)
         }
-        assert made_by == asset_deps, stage.name
+        assert producers == asset_deps, stage.name
 
 
-def test_a_second_seed_is_the_same_recipe_but_for_it(params_file):
-    params_file.write_text(with_a_second_seed(params_file.read_text()))
-    for profile in PROFILES:
-        params = load_params(params_file).under(profile)
-        assert params.recipe("cnn9_seed7") == params.recipe("cnn9").model_copy(update={"seed": 7})
+def related(one, other):
+    """Whether one path is the other, or lies in it."""
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
+
+
+def test_dvc_versions_searches_that_params_names_and_everything_else(params_file):
+    select_searches(params_file, ["ladder6"])
+    params = load_params(params_file)
+    outside = {key for key, stage in build_stages(params).items() if not in_dvc(stage, params)}
+    assert outside == {("search", "custom_search")}
+
+
+def test_a_second_seed_is_the_same_recipe_but_for_it(both):
+    _, params = both
+    for profile in params.profiles:
+        other = params.under(profile)
+        seed7 = other.recipe("cnn9").model_copy(update={"seed": 7})
+        assert other.recipe("cnn9_seed7") == seed7
 
 
 def test_asset_keys(params_file):
@@ -122,15 +112,12 @@ def test_asset_keys(params_file):
         "predictions/efficientnet_b0",
         "report/cnn9",
         "report/efficientnet_b0",
+        "search/custom_search",
+        "search/ladder6",
         "splits",
         "table",
         "test_subsets",
     ]
-
-
-def test_a_reports_parts_are_its_stages_outputs():
-    """Two lists, because stages are read by processes that must not import what draws."""
-    assert REPORT_PARTS == PARTS
 
 
 def test_any_recipe_can_be_put_into_the_graph(params_file):
@@ -139,9 +126,8 @@ def test_any_recipe_can_be_put_into_the_graph(params_file):
         key.to_user_string()
         for key in build_defs(load_params(params_file)).resolve_asset_graph().get_all_asset_keys()
     }
-    assert {key for key in keys if "/" in key} == {
-        f"{kind}/efficientnetv2_b0" for kind in ("model", "predictions", "report")
-    }
+    models = {key for key in keys if "/" in key and not key.startswith("search/")}
+    assert models == {f"{kind}/efficientnetv2_b0" for kind in ("model", "predictions", "report")}
 
 
 def test_a_search_and_a_group_can_be_put_into_the_graph(params_file):
@@ -184,12 +170,13 @@ def test_only_the_model_whose_recipe_changed_gets_another_code_version(params_fi
         }
 
     before = versions()
-    text = params_file.read_text()
-    params_file.write_text(
-        text.replace("batch_size: 64\n      epochs: 100", "batch_size: 64\n      epochs: 99")
-    )
-    after = versions()
-    assert {key for key in before if before[key] != after[key]} == {"model/cnn9"}
+    recipe = params_file.parent / "recipes" / "cnn9.yaml"
+    for profile, changed in (("quick", {"model/cnn9"}), ("laptop", set())):
+        text = recipe.read_text()
+        change_yaml(recipe, lambda found, key=profile: found[key].update(label_smoothing=0.05))
+        after = versions()
+        assert {key for key in before if before[key] != after[key]} == changed, profile
+        recipe.write_text(text)
 
 
 def test_the_code_location_loads_fast_and_light():

@@ -1,4 +1,4 @@
-"""What happens at the ends of epochs, apart from telling people (progress.py)."""
+"""What happens at the beginnings and ends of epochs, apart from telling people (progress.py)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,10 @@ from cifar_pipeline.training.progress import Progress, best_of
 
 
 class Phases(keras.callbacks.Callback):
-    """Sets each epoch's image size (Howard & Gugger 2018; Tan & Le 2021), for training and validation, and what is frozen."""
+    """Sets each epoch's image size (Howard & Gugger 2018; Tan & Le 2021) and what is frozen.
+
+    The size is that of training and of validation.
+    """
 
     def __init__(self, recipe: Recipe, model: keras.Model) -> None:
         super().__init__()
@@ -30,7 +33,10 @@ class Phases(keras.callbacks.Callback):
 
 
 class AveragedStatistics(keras.callbacks.Callback):
-    """Where every device has moving statistics of its own, gives all of them their mean: before validation, and before they are kept."""
+    """Gives all devices the mean of their moving statistics, before validation and before saving.
+
+    For devices that each have moving statistics of their own.
+    """
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__()
@@ -53,14 +59,18 @@ class AveragedStatistics(keras.callbacks.Callback):
 
 
 class Keeper(keras.callbacks.Callback):
-    """Keeps the best weights and what a killed training goes on from. Comes after every other callback.
+    """Keeps the best weights, and what a killed training resumes from.
+
+    It must come after every other callback.
 
     Args:
         classifier: what is saved as the best; shares its weights with the model that trains.
-        progress: has the history, the epoch that ends included.
-        replayed: callbacks with a memory of their own, which lives through a restart by being shown the history again.
-        averages: swaps averaged weights into the model while it is validated, and while they are saved as the best.
-        resumed: the checkpoint to go on from.
+        progress: has the history, including the epoch that ends.
+        replayed: callbacks with a memory of their own, which they get back after a restart by being
+            shown the history again.
+        averages: swaps averaged weights into the model while it is validated, and while they are
+            saved as the best.
+        resumed: the checkpoint to resume from.
     """
 
     def __init__(
@@ -81,6 +91,8 @@ class Keeper(keras.callbacks.Callback):
             replayed,
         )
         self._averages, self._resumed = averages, resumed
+        self.kept = len(resumed.history) if resumed else 0
+        """how many epochs a later training does not have to repeat"""
 
     def on_train_begin(self, logs: Any = None) -> None:
         if not self._resumed:
@@ -102,8 +114,10 @@ class Keeper(keras.callbacks.Callback):
                 self._averages.on_test_end()
         finished = self.model.stop_training or epoch + 1 == self.params["epochs"]
         self._checkpoints.save(state_variables(self.model), history, finished=finished)
+        self.kept = history[-1].epoch
 
 
 def state_variables(model: keras.Model) -> list[Any]:
-    """Weights, BatchNorm statistics, dropout's random states; the optimiser's step, learning rate, moments and averages."""
+    """All that a step depends on: weights, BatchNorm statistics and dropout's random states; the
+    optimiser's step, learning rate, moments and averages."""
     return [*model.variables, *model.optimizer.variables]

@@ -1,4 +1,4 @@
-"""Training one recipe. Knows nothing of Dagster, and is never given the test split."""
+"""Training one recipe. It knows nothing of Dagster and is never given the test split."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,21 +19,21 @@ from cifar_pipeline.training.device import (
 )
 from cifar_pipeline.training.optimizers import build_optimizer
 from cifar_pipeline.training.pointwise import multiply_pointwise
-from cifar_pipeline.training.progress import EpochRecord, Progress, best_of
+from cifar_pipeline.training.progress import EpochRecord, Progress, best_of, say_interrupted
 
 VALIDATION_BATCH = 250
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a training leaves."""
+    """What a training results in."""
 
     model: keras.Model
     """complete, with the weights of the best epoch"""
     history: list[EpochRecord]
     devices: Sequence[str]
     parameters: tuple[int, int]
-    """all and trainable, as `count_parameters` has them"""
+    """all and trainable ones, as `count_parameters` counts them"""
 
     @property
     def best(self) -> EpochRecord:
@@ -49,16 +49,18 @@ def train(
     *,
     devices: Sequence[str] = (),
 ) -> Training:
-    """Train `recipe`, keeping the weights of the epoch with the lowest mean validation loss (at the final image size), or the last.
+    """Train `recipe`, and keep the weights of the epoch with the lowest mean validation loss.
 
-    Goes on from the last whole checkpoint, and ends with the weights that an uninterrupted training ends with (on a CPU, to
-    the bit).
+    Only epochs at the final image size are compared. Without validation images the last epoch's
+    weights are kept. The training resumes from the last whole checkpoint and ends with the weights
+    with which an uninterrupted one ends (on a CPU, to the bit).
 
     Args:
         report: called after each epoch with its record and the seconds left.
-        devices: as `keras.distribution.list_devices` names them; every GPU, or the CPU, where absent.
+        devices: as `keras.distribution.list_devices` names them; default: every GPU, or the CPU.
 
-    Raises: PipelineError for a missing GPU or missing weights, and when the loss is no longer finite.
+    Raises: PipelineError for a missing GPU or missing weights, and when the loss is no longer
+        finite.
     """
     devices = devices or require_devices(recipe.device, recipe.cpu_devices)
     own_statistics = devices[0].startswith("cpu") and recipe.cpu_devices > 1
@@ -86,12 +88,13 @@ def train(
                 from_logits=True, label_smoothing=recipe.label_smoothing
             ),
             metrics=["accuracy"],
-            # TensorFlow's XLA makes EfficientNet slower on a CPU, and has no bicubic resizing on a GPU (tensorflow #108660).
+            # TensorFlow's XLA makes EfficientNet slower on a CPU, and has no bicubic resizing on a
+            # GPU (tensorflow #108660).
             jit_compile=keras.backend.backend() != "tensorflow",
         )
         # Now, while nothing is frozen and before a checkpoint is restored into it.
         trainer.optimizer.build(trainer.trainable_variables)
-        if len(devices) == 1:  # for several, Keras does it
+        if len(devices) == 1:  # for several devices Keras does it
             _build_metrics(trainer)
         resumed = checkpoints.load([tuple(variable.shape) for variable in state_variables(trainer)])
         work = epoch_costs(trainer, recipe)
@@ -108,26 +111,34 @@ def train(
                 resumed=resumed,
             )
             first = len(progress.records)
-            trainer.fit(
-                training_batches(
-                    training, recipe, first_epoch=first, workers=input_workers(devices)
-                ),
-                steps_per_epoch=steps,
-                validation_data=(validation.pixels, validation.one_hot()) if validation else None,
-                validation_batch_size=VALIDATION_BATCH,
-                shuffle=False,  # the batches are
-                initial_epoch=first,
-                epochs=recipe.epochs,
-                callbacks=[
-                    Phases(recipe, classifier.trainer),
-                    *([AveragedStatistics(trainer)] if own_statistics else []),
-                    *([averages] if averages else []),
-                    progress,
-                    *remembering,
-                    keeper,
-                ],
-                verbose=0,
-            )
+            try:
+                trainer.fit(
+                    training_batches(
+                        training, recipe, first_epoch=first, workers=input_workers(devices)
+                    ),
+                    steps_per_epoch=steps,
+                    validation_data=(validation.pixels, validation.one_hot())
+                    if validation
+                    else None,
+                    validation_batch_size=VALIDATION_BATCH,
+                    shuffle=False,  # the batches are
+                    initial_epoch=first,
+                    epochs=recipe.epochs,
+                    callbacks=[
+                        Phases(recipe, classifier.trainer),
+                        *([AveragedStatistics(trainer)] if own_statistics else []),
+                        *([averages] if averages else []),
+                        progress,
+                        *remembering,
+                        keeper,
+                    ],
+                    verbose=0,
+                )
+            except Exception:
+                raise
+            except BaseException:  # Ctrl-C, or what Dagster raises when it gets SIGTERM
+                say_interrupted(keeper.kept, recipe.epochs)
+                raise
         result = Training(classifier.model, progress.records, devices, parameters)
         set_phase(classifier.model, recipe.phase_at(recipe.epochs))
         classifier.model.load_weights(checkpoints.best_path(result.best.epoch))
@@ -135,7 +146,10 @@ def train(
 
 
 def _build_metrics(trainer: keras.Model) -> None:
-    """Make the metrics' variables now: TensorFlow traces a step that makes variables twice (benchmarks/steps.py)."""
+    """Make the metrics' variables now.
+
+    TensorFlow would trace a step that makes variables twice (benchmarks/steps.py).
+    """
     nothing = keras.ops.zeros((1, trainer.output_shape[-1]))
     trainer.compute_metrics(None, nothing, nothing)
     trainer.reset_metrics()

@@ -34,16 +34,16 @@ class EpochRecord:
     images_per_s: float
     """training alone, validation excluded"""
     seconds: float
-    """since training began, without the time in which it was dead"""
+    """since training began, without the time between an interruption and its resumption"""
 
     def row(self) -> dict[str, float | None]:
         return asdict(self)
 
 
 def best_of(history: Sequence[EpochRecord]) -> EpochRecord:
-    """The epoch with the lowest validation loss, of those at the image size of the last one: losses of other sizes do not compare.
+    """The epoch with the lowest validation loss among those at the image size of the last one.
 
-    Without validation images, the last one.
+    Losses at other sizes do not compare. Without validation images it is the last epoch.
     """
     comparable = [
         record
@@ -56,9 +56,11 @@ def best_of(history: Sequence[EpochRecord]) -> EpochRecord:
 class Progress(keras.callbacks.Callback):
     """Reports steps and epochs, and stops a training whose loss is no longer finite.
 
+    The first step of an epoch also pays for tracing, so estimates begin after it.
+
     Args:
         images: training images.
-        work: what each epoch costs in any unit; tells how long the rest takes.
+        work: what each epoch costs, in any unit; the time left is estimated by it.
         report: called with every finished epoch and the seconds that the rest will take.
         history: epochs that were trained before; the next ones are added to it.
     """
@@ -74,18 +76,26 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self.records = list(history)
         self._recipe, self._images, self._work, self._report = recipe, images, work, report
+        self._tracing = 0.0
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._last_line = time.monotonic()
         self._start = self._last_line - (self.records[-1].seconds if self.records else 0.0)
         if self.records:
-            _say(
-                f"epoch {len(self.records)}/{self._recipe.epochs} was the last whole one of a training that ended early; going on from it"
-            )
+            say(f"resuming after epoch {len(self.records)}/{self._recipe.epochs}")
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._epoch, self._epoch_start = epoch, time.monotonic()
+        self._epoch = epoch
+        self._epoch_start = self._first_step_end = time.monotonic()
         self._train_end: float | None = None
+        phase = self._recipe.phase_at(epoch)
+        if epoch == len(self.records) == 0 or phase != self._recipe.phase_at(epoch - 1):
+            steps = self.params["steps"]
+            say(
+                f"epoch {epoch + 1}/{self._recipe.epochs} begins: {steps} "
+                f"{'step' if steps == 1 else 'steps'} at {phase.size}×{phase.size} pixels, of which "
+                "the first takes longest"
+            )
 
     def on_test_begin(self, logs: Any = None) -> None:
         self._train_end = time.monotonic()
@@ -93,44 +103,50 @@ class Progress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         loss = self._finite("training", float(logs["loss"]), batch)
         now = time.monotonic()
-        if now - self._last_line >= LINE_EVERY_S:
+        if batch == 0:
+            self._first_step_end = now
+        elif now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
-            done = (batch + 1) / self.params["steps"]
-            elapsed = now - self._epoch_start
-            left = (
-                elapsed / done * (sum(self._work[self._epoch :]) / self._work[self._epoch] - done)
-            )
-            speed = done * self._images / elapsed
-            _say(
-                f"epoch {self._epoch + 1}/{self._recipe.epochs}  {done:4.0%}  loss {loss:.3f}  {speed:.0f} images/s  "
+            steps, each = self.params["steps"], (now - self._first_step_end) / batch
+            epochs_left = sum(self._work[self._epoch + 1 :]) / self._work[self._epoch]
+            left = each * (steps - batch - 1 + steps * epochs_left)
+            say(
+                f"epoch {self._epoch + 1}/{self._recipe.epochs}  step {batch + 1} of {steps}  "
+                f"loss {loss:.3f}  {self._recipe.batch_size / each:.0f} images/s  "
                 f"{left / 60:.1f} min left"
             )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         now = time.monotonic()
-        validated = "val_loss" in logs
+        validated, steps = "val_loss" in logs, self.params["steps"]
+        train_end = self._train_end or now
+        if steps > 1:
+            each = (train_end - self._first_step_end) / (steps - 1)
+            self._tracing += max(0.0, self._first_step_end - self._epoch_start - each)
         record = EpochRecord(
             epoch=epoch + 1,
             image_size=self._recipe.phase_at(epoch).size,
             loss=float(logs["loss"]),
             accuracy=float(logs["accuracy"]),
-            val_loss=self._finite("validation", float(logs["val_loss"]), self.params["steps"] - 1)
+            val_loss=self._finite("validation", float(logs["val_loss"]), steps - 1)
             if validated
             else None,
             val_accuracy=float(logs["val_accuracy"]) if validated else None,
             learning_rate=self._learning_rate(),
-            images_per_s=self._images / ((self._train_end or now) - self._epoch_start),
+            images_per_s=self._images / (train_end - self._epoch_start),
             seconds=now - self._start,
         )
         self.records.append(record)
-        left = record.seconds / sum(self._work[: epoch + 1]) * sum(self._work[epoch + 1 :])
+        done, to_do = sum(self._work[: epoch + 1]), sum(self._work[epoch + 1 :])
+        left = (record.seconds - self._tracing) / done * to_do
         validation = (
             f"validation loss {record.val_loss:.3f}  accuracy {record.val_accuracy:.1%}  "
             if validated
             else ""
         )
-        _say(
-            f"epoch {record.epoch}/{self._recipe.epochs} done  loss {record.loss:.3f}  accuracy {record.accuracy:.1%}  {validation}"
+        say(
+            f"epoch {record.epoch}/{self._recipe.epochs} done  loss {record.loss:.3f}  "
+            f"accuracy {record.accuracy:.1%}  {validation}"
             f"{record.images_per_s:.0f} images/s  {left / 60:.1f} min left"
         )
         self._report(record, left)
@@ -138,8 +154,8 @@ class Progress(keras.callbacks.Callback):
     def _finite(self, kind: str, loss: float, batch: int) -> float:
         if not math.isfinite(loss):
             raise DivergedError(
-                f"the {kind} loss became {loss} in epoch {self._epoch + 1}, step {batch + 1}, at learning rate "
-                f"{self._learning_rate():.2g}; lower the recipe's learning rate"
+                f"the {kind} loss became {loss} in epoch {self._epoch + 1}, step {batch + 1}, at "
+                f"learning rate {self._learning_rate():.2g}; lower the recipe's learning rate"
             )
         return loss
 
@@ -147,5 +163,16 @@ class Progress(keras.callbacks.Callback):
         return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
 
-def _say(line: str) -> None:
+def say_interrupted(kept: int, epochs: int) -> None:
+    """Say where the next run takes up a training of which `kept` whole epochs are on disk."""
+    if kept:
+        say(f"interrupted; the next run resumes after epoch {kept}/{epochs}")
+    else:
+        say(
+            f"interrupted before the end of epoch 1/{epochs}; the next run starts from the beginning"
+        )
+
+
+def say(line: str) -> None:
+    """Tell people, on stderr, while the work goes on."""
     print(line, file=sys.stderr, flush=True)

@@ -30,6 +30,7 @@ from cifar_pipeline.training.allocator import keep_freed_memory
 from cifar_pipeline.training.calibration import UNCALIBRATED, fit_temperature
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import VALIDATION_BATCH, train
+from cifar_pipeline.training.progress import say
 from cifar_pipeline.training.saving import check_saved, save_training
 
 CHECKED_IMAGES = 256
@@ -86,8 +87,12 @@ def train_and_save(
     result = train(
         recipe, training, validation, checkpoints, lambda record, left: report(record.row(), left)
     )
+    accuracy = result.best.val_accuracy
+    validated = "" if accuracy is None else f", with a validation accuracy of {accuracy:.1%}"
+    say(f"keeping the weights of epoch {result.best.epoch}/{recipe.epochs}{validated}")
     calibration = UNCALIBRATED
     if validation:  # on all of them, even if the recipe chooses epochs by some
+        say(f"calibrating on {len(held_out):,} validation images")
         logits = result.model.predict(held_out.pixels, batch_size=VALIDATION_BATCH, verbose=0)
         calibration = fit_temperature(logits, held_out.label)
     summary = {
@@ -124,6 +129,7 @@ def train_and_save(
         "numeric_settings": numeric_settings(),
         "thread_settings": thread_settings(),
     }
+    say("saving the model and checking what was saved")
     save_training(result, calibration, _labels(home, recipe), provenance, folder)
     return check_saved(result, folder, held_out.pixels[:CHECKED_IMAGES]), summary
 

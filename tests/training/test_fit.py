@@ -97,13 +97,16 @@ def test_the_same_seed_gives_the_same_weights(splits, tmp_path):
 
 
 @pytest.mark.parametrize("changes", [SCHEDULED, PLATEAU], ids=["scheduled", "plateau"])
-def test_a_resumed_training_ends_with_the_same_weights(splits, tmp_path, changes):
+def test_a_resumed_training_ends_with_the_same_weights(splits, tmp_path, changes, capsys):
     whole = fitted(splits, tmp_path / "whole", **changes)
     interrupted(splits, tmp_path / "cut", 4, **changes)
+    after = f"after epoch 3/{changes['epochs']}"
+    assert f"interrupted; the next run resumes {after}\n" in capsys.readouterr().err
     trained = []
     resumed = fitted(
         splits, tmp_path / "cut", lambda record, left: trained.append(record.epoch), **changes
     )
+    assert f"resuming {after}\n" in capsys.readouterr().err
     assert trained[0] == 4  # the first three were not trained again
     assert same_weights(whole, resumed)
     rows = [
@@ -114,19 +117,6 @@ def test_a_resumed_training_ends_with_the_same_weights(splits, tmp_path, changes
     assert [record.seconds for record in resumed.history] == sorted(
         record.seconds for record in resumed.history
     )
-
-
-def test_the_time_left_counts_the_pixels_of_the_epochs_to_come(splits, tmp_path):
-    left = {}
-    changes = {"image_size": 32, "progressive": [{"size": 16, "epochs": 1}], "augmentation": {}}
-    fitted(
-        splits,
-        tmp_path,
-        lambda record, seconds: left.setdefault(record.epoch, seconds / record.seconds),
-        **changes,
-    )
-    assert 3 < left[1] < 4
-    assert left[2] == 0
 
 
 @pytest.mark.slow

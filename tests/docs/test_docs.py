@@ -138,3 +138,19 @@ def test_snippets_of_settings_are_valid(page, params_file):
         with file.open("w", encoding="utf-8") as stream:
             YAML().dump(merge(content, YAML(typ="safe", pure=True).load(snippet)), stream)
         load_params(params_file)
+
+
+def test_a_model_is_used_as_the_page_shows(tmp_path, monkeypatch, capsys):
+    import keras
+
+    folder = tmp_path / "data" / "models" / "cnn9"
+    folder.mkdir(parents=True)
+    layers = [keras.layers.Flatten(), keras.layers.Rescaling(1 / 255), keras.layers.Dense(2)]
+    keras.Sequential([keras.Input((32, 32, 3)), *layers]).save(folder / "model.keras")
+    (folder / "labels.json").write_text('{"classes": ["apple", "pear"]}', encoding="utf-8")
+    (folder / "calibration.json").write_text('{"temperature": 1.5}', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    blocks = FENCE.findall(read(DOCS / "how-to" / "use-a-model.md"))
+    exec(next(body for language, body in blocks if language == "python"), {})  # noqa: S102
+    printed = capsys.readouterr().out.split()
+    assert (len(printed), set(printed) <= {"apple", "pear"}) == (2, True)

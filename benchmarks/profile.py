@@ -10,10 +10,16 @@ import pandas as pd
 from cifar_pipeline.artifacts import read_json
 from cifar_pipeline.drawing.pages import starting_point
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.reports.leaderboard import ENSEMBLES, calibration_error
+from cifar_pipeline.reports.leaderboard import ENSEMBLES
 from cifar_pipeline.settings.reading import load_params
 
 ACCURACIES = ("top1", "top1_low", "top1_high", "top5", "coarse_top1", "no_duplicates_top1")
+
+
+def calibration_error(metrics: dict[str, Any]) -> str:
+    """As trained and, if a temperature was fitted, scaled."""
+    scaled = metrics.get("ece15_scaled")
+    return f"{metrics['ece15']:.3f}, {'–' if scaled is None else f'{scaled:.3f}'}"
 
 
 def accuracy_row(name: str, metrics: dict[str, Any], origin: dict[str, Any]) -> str:

@@ -1,14 +1,18 @@
 """Self-contained HTML from templates: pictures inside, no network, no script."""
 
 import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
+from markupsafe import Markup, escape
+
+from cifar_pipeline.drawing import numbers
 
 _ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+    loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates"), encoding="utf-8"),
     autoescape=jinja2.select_autoescape(["html.j2"]),
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
@@ -16,14 +20,19 @@ _ENVIRONMENT = jinja2.Environment(
 )
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table as people read it: cells are text, and the first cell of a row names the row."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: frozenset[str] = frozenset()
+    """headings of columns that hold words, which stand to the left; figures stand to the right"""
+
+
 def render(template: str, **content: Any) -> str:
     """The template filled in; a value that is missing is an error."""
     return _ENVIRONMENT.get_template(template).render(**content)
-
-
-def table_html(frame: pd.DataFrame) -> str:
-    """A table of `frame` without its index, figures to three decimals."""
-    return frame.to_html(index=False, border=0, float_format="{:.3f}".format)
 
 
 def starting_point(weights: str) -> str:
@@ -34,3 +43,26 @@ def starting_point(weights: str) -> str:
 def encoded(picture: Path) -> str:
     """A PNG file as text, for a data: address."""
     return base64.b64encode(picture.read_bytes()).decode()
+
+
+def breakable(text: str) -> Markup:
+    """Text with places at which a long name may be broken; markup is left as it is."""
+    return text if isinstance(text, Markup) else escape(text).replace("_", Markup("_<wbr>"))
+
+
+def link(address: str, text: str) -> Markup:
+    """A link for a cell of a table."""
+    return Markup('<a href="{}">{}</a>').format(address, breakable(text))
+
+
+def with_interval(figure: str, low: str, high: str) -> Markup:
+    """A figure above its interval, for a cell of a table."""
+    return Markup("{}<small>{} to {}</small>").format(figure, low, high)
+
+
+_ENVIRONMENT.filters |= {
+    "percent": numbers.percent,
+    "decimal": numbers.decimal,
+    "count": numbers.count,
+    "breakable": breakable,
+}

@@ -1,31 +1,63 @@
-"""Pictures of a report, as PNG files. Colours are from colour-blind-safe maps; nothing here computes a metric."""
+"""Pictures of reports and the leaderboard, as PNG files. No metric is computed here.
 
-from collections.abc import Mapping
+The same content gives the same bytes on every machine of one lock file: pictures are drawn in
+matplotlib's default style and its own font, whatever a personal matplotlibrc says. Colours are from
+colour-blind-safe palettes. Shares are drawn as percentages.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+# Set before matplotlib reads it, because a backend that is not installed is an error on import.
+os.environ["MPLBACKEND"] = "Agg"
 
-matplotlib.use("Agg")  # no display where pipelines run
-
-import matplotlib.pyplot as plt
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
+DPI = 110
 # Okabe and Ito (2008)
 BLUE, ORANGE = "#0072B2", "#D55E00"
 COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "os^Dv*Pd"
 LEGEND_COLUMNS = 4
+INK, GREY = "#1a1a1a", "#767676"
 
 
+@contextmanager
+def own_style(**settings: Any) -> Iterator[None]:
+    """Draw in matplotlib's default style with `settings`, whatever the user's matplotlibrc says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        # By name, because the generic `sans-serif` may find a font of this machine.
+        changes: Any = {"font.family": "DejaVu Sans", **settings}
+        mpl.rcParams.update(changes)
+        yield
+
+
+@own_style()
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG without a time stamp: the same picture gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI, format="png", metadata={"Software": None})
+
+
+@own_style()
 def plot_curves(history: pd.DataFrame) -> Figure:
-    """Loss and accuracy of training, and of validation if there was any, against the epoch; lines where the image size changes."""
+    """Loss and accuracy by epoch of training and, if there was any, validation.
+
+    Dotted lines mark the epochs at which the image size changes.
+    """
     changes = history[history["image_size"].diff().fillna(0) != 0]
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for panel, quantity in zip(panels, ("loss", "accuracy"), strict=True):
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    for panel, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for name, column, colour in (
             ("training", quantity, BLUE),
             ("validation", f"val_{quantity}", ORANGE),
@@ -40,113 +72,124 @@ def plot_curves(history: pd.DataFrame) -> Figure:
                     label=name,
                 )
         panel.set(xlabel="epoch", ylabel=quantity)
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
         for epoch, size in zip(changes["epoch"], changes["image_size"], strict=True):
-            panel.axvline(epoch - 0.5, color="grey", linestyle=":")
+            panel.axvline(epoch - 0.5, color=GREY, linestyle=":")
             panel.annotate(
                 f"{size} px",
                 (epoch - 0.45, 0.02),
                 xycoords=("data", "axes fraction"),
-                color="grey",
+                color=GREY,
                 fontsize=8,
             )
         panel.legend()
+    _percent(panel, "y")
     return figure
 
 
-def plot_confusion(counts: pd.DataFrame, groups: np.ndarray | None = None) -> Figure:
-    """Confusion matrix as shares of each true class; annotated where there is room.
+@own_style()
+def plot_confusion(counts: pd.DataFrame) -> Figure:
+    """Confusion matrix of a few classes: shares of each true class, each written into its cell."""
+    shares, names = _shares(counts), list(counts.columns)
+    figure = Figure(figsize=(9, 7.6), layout="constrained")
+    axes = figure.subplots()
+    _matrix(figure, axes, shares)
+    ticks = np.arange(len(names))
+    axes.set_xticks(ticks, names, rotation=90, fontsize=8)
+    axes.set_yticks(ticks, names, fontsize=8)
+    for row, column in np.argwhere(shares >= 0.005):
+        share = shares[row, column]
+        axes.text(
+            column,
+            row,
+            f"{100 * share:.0f}",
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if share > 0.3 else INK,
+        )
+    return figure
+
+
+@own_style()
+def plot_grouped_confusion(
+    counts: pd.DataFrame, group_of: np.ndarray, group_names: list[str]
+) -> Figure:
+    """Confusion matrix of many classes, rows and columns ordered by group.
 
     Args:
-        groups: for the 100 classes, their superclasses; rows and columns are ordered by them, lines part them.
+        counts: as `metrics.confusion` gives them.
+        group_of: the index in `group_names` of each class.
+        group_names: written along the columns, while the rows have the classes' names.
     """
-    shares = counts.to_numpy() / np.maximum(counts.to_numpy().sum(axis=1, keepdims=True), 1)
-    names = list(counts.columns)
-    if groups is not None:
-        order = np.argsort(groups, kind="stable")
-        shares, names = shares[np.ix_(order, order)], [names[label] for label in order]
-    small = len(names) <= 20
-    figure, axes = plt.subplots(figsize=(9, 7.6) if small else (13, 12), layout="constrained")
-    image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
-    ticks = np.arange(len(names))
-    axes.set_xticks(ticks, names, rotation=90, fontsize=8 if small else 6)
-    axes.set_yticks(ticks, names, fontsize=8 if small else 6)
-    axes.set(xlabel="predicted", ylabel="true")
-    if small:
-        for row, column in np.argwhere(shares >= 0.005):
-            share = shares[row, column]
-            axes.text(
-                column,
-                row,
-                f"{share * 100:.0f}",
-                ha="center",
-                va="center",
-                fontsize=7,
-                color="black" if share > 0.6 else "white",
-            )
-    elif groups is not None:
-        for edge in np.flatnonzero(np.diff(np.sort(groups))) + 0.5:
-            axes.axhline(edge, color="white", linewidth=0.3)
-            axes.axvline(edge, color="white", linewidth=0.3)
+    order = np.argsort(group_of, kind="stable")
+    shares = _shares(counts)[np.ix_(order, order)]
+    figure = Figure(figsize=(11.2, 11.4))
+    # Placed by hand, because a layout engine takes half a second for so many labels.
+    axes, bar = figure.add_axes((0.1, 0.2, 0.8, 0.79)), figure.add_axes((0.915, 0.4, 0.016, 0.4))
+    _matrix(figure, axes, shares, bar)
+    names = np.array(counts.columns)[order]
+    axes.set_yticks(np.arange(len(names)), names, fontsize=6)
+    groups, starts, sizes = np.unique(group_of[order], return_index=True, return_counts=True)
+    axes.set_xticks(
+        starts + (sizes - 1) / 2, [group_names[group] for group in groups], rotation=90, fontsize=8
+    )
+    for edge in starts[1:] - 0.5:
+        axes.axhline(edge, color=GREY, linewidth=0.3)
+        axes.axvline(edge, color=GREY, linewidth=0.3)
+    axes.set_xlabel("predicted: the classes of each superclass, in the order of the rows")
     return figure
 
 
+@own_style()
 def plot_classes(table: pd.DataFrame, groups: list[str] | None = None) -> Figure:
     """Recall of every class with its interval.
 
     Args:
         table: as `metrics.per_class` gives it.
-        groups: its classes' superclasses, each of which becomes a panel; one panel where absent.
+        groups: the group of each class, under whose name its classes stand together; by default,
+            there are no groups.
     """
-    grouped = table.groupby(groups or ["all"] * len(table), sort=True)
-    columns = min(3, len(grouped))
-    rows_down = -(-len(grouped) // columns)
-    height = rows_down * (0.5 + 0.24 * int(grouped.size().max()))
-    figure, panels = plt.subplots(
-        rows_down, columns, figsize=(9.2, height), sharex=True, squeeze=False, layout="constrained"
-    )
-    for panel, (group, rows) in zip(panels.flat, grouped, strict=False):
-        errors = np.abs(
-            rows[["recall_low", "recall_high"]].to_numpy().T - rows["recall"].to_numpy()
+    rows = _grouped_rows(table, groups)
+    columns = 2 if groups else 1
+    height = -(-len(rows) // columns)
+    figure = Figure(figsize=(9.2, 0.6 + 0.18 * height), layout="constrained")
+    for panel, start in zip(
+        figure.subplots(1, columns, squeeze=False).flat,
+        range(0, height * columns, height),
+        strict=True,
+    ):
+        shown = rows[start : start + height]
+        places = [place for place, (_, row) in enumerate(shown) if row is not None]
+        found = pd.DataFrame([row for _, row in shown if row is not None])
+        panel.hlines(
+            places, found["recall_low"], found["recall_high"], color=BLUE, alpha=0.5, linewidth=3
         )
-        panel.barh(
-            rows.index,
-            rows["recall"],
-            xerr=errors,
-            color=BLUE,
-            ecolor="black",
-            capsize=2,
-            error_kw={"linewidth": 0.8},
-        )
-        panel.invert_yaxis()
-        if groups:
-            panel.set_title(str(group).replace("_", " "), fontsize=10)
-        panel.tick_params(labelsize=8)
-        panel.set_xlim(0, 1)
+        panel.plot(found["recall"], places, "o", color=BLUE, markersize=4)
+        panel.set_yticks(range(len(shown)), [name for name, _ in shown], fontsize=7)
+        for label, (_, row) in zip(panel.get_yticklabels(), shown, strict=True):
+            if row is None:
+                label.set_fontweight("bold")
+        panel.tick_params(axis="y", length=0)
+        panel.tick_params(axis="x", labelsize=8)
+        panel.set(xlim=(0, 1), ylim=(height - 0.5, -0.5))
         panel.grid(axis="x", alpha=0.3)
-    for panel in panels.flat[len(grouped) :]:
-        panel.axis("off")
-    figure.supxlabel("recall, with 95 % interval", fontsize=10)
+        _percent(panel, "x")
+    figure.supxlabel("recall with its 95% interval", fontsize=10)
     return figure
 
 
+@own_style()
 def plot_reliability(models: Mapping[str, pd.DataFrame]) -> Figure:
-    """Accuracy against confidence, and where the images are, beside each other.
+    """Accuracy against confidence, above the shares of images; one column per model.
 
-    Args: by name, tables of `calibration.reliability`.
+    Args:
+        models: tables of `calibration.reliability` by name.
     """
-    n, size = len(models), (4.5 * len(models), 5.6)
-    figure, (diagrams, counts) = plt.subplots(
-        2,
-        n,
-        figsize=size,
-        sharex=True,
-        sharey="row",
-        height_ratios=(3, 1),
-        layout="constrained",
-        squeeze=False,
+    figure = Figure(figsize=(4.5 * len(models), 5.6), layout="constrained")
+    diagrams, counts = figure.subplots(
+        2, len(models), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False
     )
     for column, (name, bins) in enumerate(models.items()):
         width = bins["high"] - bins["low"]
@@ -167,26 +210,30 @@ def plot_reliability(models: Mapping[str, pd.DataFrame]) -> Figure:
             markersize=4,
             label="at mean confidence",
         )
-        diagrams[column].plot([0, 1], [0, 1], color="grey", linestyle="--", label="calibrated")
+        diagrams[column].plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")
         diagrams[column].set_title(name)
         counts[column].bar(
             bins["low"],
             bins["n"] / bins["n"].sum(),
             width,
             align="edge",
-            color="grey",
+            color=GREY,
             edgecolor="white",
         )
         counts[column].set_xlabel("confidence")
     diagrams[0].set_ylabel("accuracy")
     diagrams[0].legend(loc="upper left")
     counts[0].set_ylabel("share of images")
+    _percent(counts[0], "xy")
+    _percent(diagrams[0], "y")
     return figure
 
 
+@own_style()
 def plot_risk_coverage(curve: pd.DataFrame) -> Figure:
-    """Error rate of the most confident images against the share that they are."""
-    figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    """Error rate of the most confident images against the share of all images that they are."""
+    figure = Figure(figsize=(6, 3.4), layout="constrained")
+    axes = figure.subplots()
     # A step's risk is that of deciding up to its right end.
     axes.plot(
         [0, *curve["coverage"]],
@@ -195,78 +242,78 @@ def plot_risk_coverage(curve: pd.DataFrame) -> Figure:
         drawstyle="steps-pre",
     )
     axes.set(
-        xlabel="share of images that the model decides, most confident first",
-        ylabel="error among them",
+        xlabel="share of images that are decided, most confident first",
+        ylabel="errors among them",
         xlim=(0, 1),
-        ylim=(0, None),
+        ylim=(0, max(float(curve["risk"].max()) * 1.05, 0.01)),
     )
     axes.grid(alpha=0.3)
+    _percent(axes, "xy")
     return figure
 
 
+@own_style()
 def plot_examples(images: np.ndarray, true: list[str], predicted: list[str]) -> Figure:
-    """A grid of images with their true and predicted names; wrong ones say so in words and colour."""
+    """A grid of images with their true and predicted names; words and colour mark the mistakes."""
     columns = 6
-    figure, panels = plt.subplots(
-        -(-len(images) // columns), columns, figsize=(9.2, 7.4), layout="constrained"
-    )
-    for panel in panels.flat:
-        panel.axis("off")
-    for panel, image, name, guess in zip(panels.flat, images, true, predicted, strict=False):
-        panel.imshow(image, interpolation="nearest")
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(9.2, 1.85 * rows))
+    axes = _canvas(figure, columns, rows)
+    for index, (image, name, guess) in enumerate(zip(images, true, predicted, strict=True)):
+        row, column = divmod(index, columns)
+        _picture(figure, axes, image, (column + 0.5, row + 0.6), 0.36)
         right = name == guess
-        panel.set_title(
-            f"{name}\n" + ("right" if right else f"predicted {guess}"),
-            fontsize=9,
+        axes.text(
+            column + 0.5,
+            row + 0.2,
+            f"{name}\n" + ("correct" if right else f"predicted {guess}"),
+            fontsize=8,
+            ha="center",
+            va="bottom",
             color=BLUE if right else ORANGE,
         )
     return figure
 
 
+@own_style()
 def plot_mistakes(
     images: np.ndarray, true: list[str], top: list[list[tuple[str, float]]]
 ) -> Figure:
-    """Images beside the classes that the model thought likeliest, as bars; the true class in orange.
+    """Images beside the classes that the model found likeliest, as bars; the true class in orange.
 
     Args:
         top: for each image, names and probabilities, likeliest first.
     """
     columns = 2
     rows = max(1, -(-len(images) // columns))
-    figure, panels = plt.subplots(
-        rows,
-        2 * columns,
-        figsize=(9.2, 1.8 * rows),
-        width_ratios=(1, 1.2) * columns,
-        layout="constrained",
-    )
-    for index, (image, name, guesses) in enumerate(zip(images, true, top, strict=True)):
-        picture, bars = panels.flat[2 * index], panels.flat[2 * index + 1]
-        picture.imshow(image, interpolation="nearest")
-        picture.axis("off")
-        picture.set_title(name, fontsize=9, color=ORANGE)
-        names = [guess for guess, _ in guesses]
-        bars.barh(
-            names,
-            [share for _, share in guesses],
-            color=[ORANGE if guess == name else BLUE for guess in names],
-        )
-        bars.invert_yaxis()
-        bars.set_xlim(0, 1)
-        bars.tick_params(labelsize=8)
-        bars.yaxis.tick_right()
-    for panel in panels.flat[2 * len(images) :]:
-        panel.axis("off")
+    figure = Figure(figsize=(9.2, 1.7 * rows))
+    axes = _canvas(figure, columns, rows)
     if not len(images):
-        figure.text(0.5, 0.5, "none: every image is right", ha="center", va="center")
+        axes.text(1, 0.5, "none: every image is classified correctly", ha="center", va="center")
+    for index, (image, name, guesses) in enumerate(zip(images, true, top, strict=True)):
+        row, column = divmod(index, columns)
+        axes.text(column + 0.19, row + 0.12, name, fontsize=9, ha="center", color=ORANGE)
+        _picture(figure, axes, image, (column + 0.19, row + 0.55), 0.36)
+        for place, (guess, share) in enumerate(guesses):
+            y = row + 0.27 + 0.14 * place
+            colour = ORANGE if guess == name else BLUE
+            axes.barh(y, 0.4 * share, left=column + 0.38, height=0.11, color=colour)
+            axes.text(
+                column + 0.385 + 0.4 * share,
+                y,
+                f"{guess}, {share:.0%}",
+                fontsize=8,
+                va="center",
+                color=colour if guess == name else INK,
+            )
     return figure
 
 
+@own_style()
 def plot_contact_sheet(bands: list[tuple[str, np.ndarray]]) -> Figure:
-    """Strips of images, a titled row a band."""
-    figure, panels = plt.subplots(
-        len(bands), 1, figsize=(12, 2.1 * len(bands)), squeeze=False, layout="constrained"
-    )
+    """Strips of images one above the other, each with its title."""
+    figure = Figure(figsize=(12, 2.1 * len(bands)), layout="constrained")
+    panels = figure.subplots(len(bands), 1, squeeze=False)
     for panel, (label, strip) in zip(panels.flat, bands, strict=True):
         panel.imshow(strip, interpolation="nearest")
         panel.set_title(label, fontsize=10, loc="left")
@@ -274,9 +321,11 @@ def plot_contact_sheet(bands: list[tuple[str, np.ndarray]]) -> Figure:
     return figure
 
 
+@own_style()
 def plot_leaderboard(board: pd.DataFrame) -> Figure:
-    """Test accuracy with its interval, a bar a model, in a colour for each number of classes."""
-    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.6 * len(board)), layout="constrained")
+    """Test accuracy with its interval, a bar a model, in one colour for each number of classes."""
+    figure = Figure(figsize=(8, 1.2 + 0.4 * len(board)), layout="constrained")
+    axes = figure.subplots()
     for (classes, group), colour in zip(
         board.groupby("classes", sort=False), COLOURS, strict=False
     ):
@@ -290,22 +339,22 @@ def plot_leaderboard(board: pd.DataFrame) -> Figure:
             label=f"{classes} classes",
         )
     axes.invert_yaxis()
-    axes.set(xlabel="top-1 accuracy on the test split, with 95 % interval", xlim=(0, 1.02))
+    axes.set(xlabel="top-1 accuracy on the test split with its 95% interval", xlim=(0, 1.02))
     axes.grid(axis="x", alpha=0.3)
+    _percent(axes, "x")
     if board["classes"].nunique() > 1:
         axes.legend(loc="lower right")
     return figure
 
 
+@own_style()
 def plot_accuracy_against(board: pd.DataFrame) -> Figure:
-    """Test accuracy against the minutes of training and against the parameters, a point a model; a filled one of the most classes."""
-    figure, panels = plt.subplots(
-        1,
-        2,
-        figsize=(9.2, 4 + 0.25 * (len(board) // LEGEND_COLUMNS)),
-        sharey=True,
-        layout="constrained",
-    )
+    """Test accuracy against minutes of training and against parameters, a point a model.
+
+    Points of models with fewer classes than the others are hollow.
+    """
+    figure = Figure(figsize=(9.2, 4 + 0.25 * (len(board) // LEGEND_COLUMNS)), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
     for panel, values, label in (
         (panels[0], board["training_s"] / 60, "training, minutes"),
         (panels[1], board["parameters"] / 1e6, "parameters, millions"),
@@ -325,32 +374,37 @@ def plot_accuracy_against(board: pd.DataFrame) -> Figure:
         panel.xaxis.set_minor_formatter("")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("top-1 accuracy")
+    _percent(panels[0], "y")
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=LEGEND_COLUMNS
     )
     return figure
 
 
+@own_style()
 def plot_all_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
-    """Validation accuracy of every model against epochs and against minutes, laid over each other."""
-    figure, panels = plt.subplots(
-        1,
-        2,
-        figsize=(9.2, 4 + 0.25 * (len(histories) // LEGEND_COLUMNS)),
-        sharey=True,
-        layout="constrained",
+    """Validation accuracy of every model against epochs and against minutes of training."""
+    figure = Figure(
+        figsize=(9.2, 4 + 0.25 * (len(histories) // LEGEND_COLUMNS)), layout="constrained"
     )
+    panels = figure.subplots(1, 2, sharey=True)
     for index, (name, history) in enumerate(histories.items()):
         style = {**_style(index), "markersize": 4}
         panels[0].plot(history["epoch"], history["val_accuracy"], **style, label=name)
         panels[1].plot(history["seconds"] / 60, history["val_accuracy"], **style)
     panels[0].set(xlabel="epoch", ylabel="validation accuracy")
-    panels[0].xaxis.get_major_locator().set_params(integer=True)
+    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[1].set_xlabel("minutes of training")
     for panel in panels:
         panel.grid(alpha=0.3)
+    _percent(panels[0], "y")
     figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS)
     return figure
+
+
+def _percent(panel: Axes, which: str) -> None:
+    for axis in which:
+        getattr(panel, f"{axis}axis").set_major_formatter(PercentFormatter(1.0))
 
 
 def _style(index: int) -> dict[str, Any]:
@@ -362,8 +416,54 @@ def _errors(board: pd.DataFrame) -> np.ndarray:
     return np.abs(board[["top1_low", "top1_high"]].to_numpy().T - board["top1"].to_numpy())
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG without a time stamp: the same picture gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    plt.close(figure)
+def _shares(counts: pd.DataFrame) -> np.ndarray:
+    """Of each true class, the shares that were predicted as each class."""
+    matrix = counts.to_numpy()
+    shares: np.ndarray = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return shares
+
+
+def _matrix(figure: Figure, axes: Axes, shares: np.ndarray, beside: Axes | None = None) -> None:
+    # The square root lets confusions of a few percent be seen beside the diagonal.
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), aspect="auto")
+    place: Any = {"cax": beside} if beside else {"ax": axes, "shrink": 0.7, "pad": 0.02}
+    bar = figure.colorbar(image, **place, label="share of the true class")
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set(xlabel="predicted", ylabel="true")
+
+
+def _grouped_rows(
+    table: pd.DataFrame, groups: list[str] | None
+) -> list[tuple[str, pd.Series | None]]:
+    """The rows of a plot of classes by name: a heading, which has no data, before each group."""
+    if groups is None:
+        return [(str(name), row) for name, row in table.iterrows()]
+    rows: list[tuple[str, pd.Series | None]] = []
+    for group, members in table.groupby(groups, sort=True):
+        rows.append((str(group).replace("_", " "), None))
+        rows += [(str(name), row) for name, row in members.iterrows()]
+    return rows
+
+
+def _canvas(figure: Figure, columns: int, rows: int) -> Axes:
+    """One axis-less panel with a unit square for each cell; far faster than a panel a cell."""
+    axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
+    axes.axis("off")
+    axes.set(xlim=(0, columns), ylim=(rows, 0), autoscale_on=False)
+    return axes
+
+
+def _picture(
+    figure: Figure, axes: Axes, image: np.ndarray, centre: tuple[float, float], half: float
+) -> None:
+    """An image, square on paper, `half` of a cell's height to each side of `centre`."""
+    x, y = centre
+    width, height = figure.get_size_inches()
+    columns, rows = axes.get_xlim()[1], axes.get_ylim()[0]
+    across = half * (height / rows) / (width / columns)
+    axes.imshow(
+        image,
+        interpolation="nearest",
+        aspect="auto",
+        extent=(x - across, x + across, y + half, y - half),
+    )

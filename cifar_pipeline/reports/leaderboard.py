@@ -1,4 +1,4 @@
-"""All models of a profile beside each other. Several seeds of one recipe are one entry."""
+"""All models of a profile side by side. Several seeds of one recipe are one entry."""
 
 import json
 from collections.abc import Mapping
@@ -8,31 +8,42 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
-from cifar_pipeline.artifacts import read_json, replacing_folder
+from cifar_pipeline.artifacts import read_json, replacing_folder, write_json
 from cifar_pipeline.dataset.table import FINE
 from cifar_pipeline.drawing import plots
-from cifar_pipeline.drawing.pages import encoded, render, starting_point, table_html
+from cifar_pipeline.drawing.numbers import count, decimal, p_value, percent, points
+from cifar_pipeline.drawing.pages import (
+    Table,
+    encoded,
+    link,
+    render,
+    starting_point,
+    with_interval,
+)
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.comparison import compare_all
 from cifar_pipeline.evaluation.ensembles import compare_with_members
 from cifar_pipeline.evaluation.metrics import Predictions, wilson
 from cifar_pipeline.evaluation.subsets import NO_DUPLICATES
 from cifar_pipeline.reports.files import HISTORY, METRICS, PROVENANCE
-from cifar_pipeline.reports.report import PROVENANCE_KEYS, check_floor
+from cifar_pipeline.reports.report import PROVENANCE_KEYS, check_floor, kind_of_images
 from cifar_pipeline.settings.evaluation import Ensemble
 
 ENSEMBLES = "ensembles.csv"
 PICTURES = {
-    "accuracy": "Bars of each model's top-1 test accuracy with its 95 % interval; the table has the figures",
-    "cost": "Top-1 test accuracy against minutes of training and against parameters, with intervals; the table has the figures",
+    "accuracy": "Bars of each model's top-1 test accuracy with its 95% interval; "
+    "the figures are in the table",
+    "cost": "Top-1 test accuracy against minutes of training and against parameters, with "
+    "intervals; the figures are in the table",
     "curves": "Validation accuracy of every model against epochs and against minutes of training",
 }
 ACCURACIES = {
-    "top-1, % (95 % interval)": "top1",
+    "top-1": "top1",
     "top-5": "top5",
     "superclass": "coarse_top1",
-    "without duplicates": f"{NO_DUPLICATES}_top1",
+    "top-1 without near-duplicates": f"{NO_DUPLICATES}_top1",
 }
 SUBSET_SIZES = {f"{NO_DUPLICATES}_top1": f"{NO_DUPLICATES}_n"}
 METRIC_KEYS = (
@@ -40,6 +51,7 @@ METRIC_KEYS = (
     *SUBSET_SIZES.values(),
     *("n", "classes", "nll", "ece15"),
 )
+COMPARED_BY_DVC = ("top1", "nll")
 COLUMNS = (
     "model",
     "classes",
@@ -59,7 +71,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """Where the artefacts of one model are, and the accuracy it must reach."""
+    """Where the artefacts of one model are, and the accuracy that it must reach."""
 
     report: Path
     predictions: Path
@@ -69,11 +81,18 @@ class Entry:
 def write_leaderboard(
     entries: Mapping[str, Entry], ensembles: Mapping[str, Ensemble], folder: Path
 ) -> pd.DataFrame:
-    """Write `leaderboard.csv`, `pairs.csv`, `ensembles.csv`, pictures and a page over all models into `folder`; best top-1 accuracy first.
+    """Write the leaderboard to `folder`, replacing it: tables, pictures, a page and DVC's metrics.
 
-    Models of the 20 superclasses come after those of the 100 classes; none is compared with one of the others.
+    Models of the 20 superclasses come after those of the 100 classes and are not compared with
+    them. The file of DVC's metrics holds few figures, so that `dvc metrics show` and
+    `dvc exp show` fit a terminal; all others are in the reports.
 
-    Raises: PipelineError when an artefact is missing or does not belong to the others, or a model is below its floor.
+    Returns:
+        One row per recipe with the columns `COLUMNS`, best top-1 accuracy first.
+
+    Raises:
+        PipelineError: an artefact is missing or does not belong to the others, or a model is below
+            its floor; `folder` is then left as it was.
     """
     rows, histories, predictions = [], {}, {}
     for name, entry in entries.items():
@@ -82,32 +101,15 @@ def write_leaderboard(
         histories[name] = pd.read_csv(entry.report / HISTORY)
         predictions[name] = Predictions.read(entry.predictions)
     board = pd.DataFrame(rows)
-    for key in ("profile", "archive_sha256", "n"):
-        if board[key].nunique() > 1:
-            different = dict(zip(board["model"], board[key], strict=True))
-            raise PipelineError(
-                f"the reports differ in {key}: {different}; materialize all of them under one profile"
-            )
-    for row in rows:
-        entry = entries[row["model"]]
-        if not check_floor(row, entry.floor).passed:
-            raise PipelineError(
-                f"'{row['model']}' is refused: its top-1 accuracy of {row['top1']:.2%} is below the floor of {entry.floor:.2%} that "
-                f"params.yaml sets for the profile '{row['profile']}'; train it again, or take it from `models`"
-            )
-        if predictions[row["model"]].model_sha256 != row["model_sha256"]:
-            raise PipelineError(
-                f"{entry.report} is not the report on {entry.predictions}; materialize it again"
-            )
+    _refuse_what_cannot_be_compared(board, entries, predictions)
     correct = {
         name: predicted.predicted == predicted.true for name, predicted in predictions.items()
     }
-    # Several seeds share a line only for the reader; pairs are compared image by image, so model by model.
+    # Seeds share a row only for the reader; pairs are compared image by image, so model by model.
     shown, ranked = (
         table.sort_values(["classes", "top1"], ascending=False, ignore_index=True)
         for table in (_one_entry_a_recipe(board), board)
     )
-    order = list(ranked["model"])
     pairs = pd.concat(
         [
             compare_all({name: correct[name] for name in group["model"]})
@@ -118,61 +120,105 @@ def write_leaderboard(
         ensembles, predictions, dict(zip(board["model"], board["parameters"], strict=True))
     )
     with replacing_folder(folder) as new:
-        shown.reindex(columns=COLUMNS).to_csv(new / "leaderboard.csv", index=False)
-        pairs.to_csv(new / "pairs.csv", index=False)
-        gains.to_csv(new / ENSEMBLES, index=False)
+        for table, file in (
+            (shown.reindex(columns=COLUMNS), "leaderboard.csv"),
+            (pairs, "pairs.csv"),
+            (gains, ENSEMBLES),
+        ):
+            table.to_csv(new / file, index=False, encoding="utf-8")
+        write_json(new / METRICS, _dvc_metrics(board))
         plots.save(plots.plot_leaderboard(shown), new / "accuracy.png")
         plots.save(plots.plot_accuracy_against(shown), new / "cost.png")
         plots.save(
-            plots.plot_all_curves({name: histories[name] for name in order}), new / "curves.png"
+            plots.plot_all_curves({name: histories[name] for name in ranked["model"]}),
+            new / "curves.png",
         )
         page = render(
             "leaderboard.html.j2",
             title="Leaderboard",
-            subtitle=f"profile {board['profile'].iloc[0]}, {board['n'].iloc[0]:,} test images",
+            subtitle=f"profile {board['profile'].iloc[0]}, {count(board['n'].iloc[0])} test images",
             generated=bool(board["generated"].iloc[0]),
             pictures={
-                name: (alternative, encoded(new / f"{name}.png"))
+                name: (alternative, encoded(new / f"{name}.png"), f"{name}.png")
                 for name, alternative in PICTURES.items()
             },
             tables={
-                classes: table_html(_readable(shown[shown["classes"] == classes]))
+                classes: _readable(shown[shown["classes"] == classes])
                 for classes in shown["classes"].unique().tolist()
             },
-            ensembles=table_html(_readable_ensembles(gains)) if len(gains) else "",
-            pairs=table_html(_readable_pairs(pairs)) if len(pairs) else "",
-            pairs_count=len(pairs),
-            models=order,
+            ensembles=_readable_ensembles(gains),
+            pairs=_readable_pairs(pairs),
         )
-        (new / "index.html").write_text(page)
+        (new / "index.html").write_text(page, encoding="utf-8", newline="\n")
     return shown.reindex(columns=COLUMNS)
 
 
-def _row(name: str, metrics: dict[str, float], provenance: dict[str, Any]) -> dict[str, Any]:
+def _refuse_what_cannot_be_compared(
+    board: pd.DataFrame, entries: Mapping[str, Entry], predictions: Mapping[str, Predictions]
+) -> None:
+    for key in ("profile", "archive_sha256", "n"):
+        if board[key].nunique() > 1:
+            different = dict(zip(board["model"], board[key], strict=True))
+            raise PipelineError(
+                f"the reports differ in {key}: {different}; "
+                "materialize all of them under one profile"
+            )
+    rows: Any = board.to_dict("records")
+    for row in rows:
+        entry = entries[row["model"]]
+        floor = check_floor(row, entry.floor)
+        if not floor.passed:
+            raise PipelineError(
+                f"'{row['model']}' is refused: {floor.found}, but the profile "
+                f"'{row['profile']}' demands {floor.limit}; read {entry.report / 'index.html'}, "
+                "train the model again, or take it out of `models` in params.yaml"
+            )
+        if predictions[row["model"]].model_sha256 != row["model_sha256"]:
+            raise PipelineError(
+                f"{entry.report} is not the report on {entry.predictions}; materialize it again"
+            )
+
+
+def _row(name: str, metrics: dict[str, Any], provenance: dict[str, Any]) -> dict[str, Any]:
     recipe = {key: value for key, value in provenance["recipe"].items() if key != "seed"}
+    kept = (
+        "profile",
+        "parameters",
+        "training_s",
+        "generated",
+        "archive_sha256",
+        "model_sha256",
+    )
     return {
         **metrics,
-        **{
-            key: provenance[key]
-            for key in (
-                "profile",
-                "parameters",
-                "training_s",
-                "generated",
-                "archive_sha256",
-                "model_sha256",
-            )
-        },
+        **{key: provenance[key] for key in kept},
         "model": name,
         "weights": starting_point(provenance["weights"]["name"]),
         "recipe": json.dumps([recipe, provenance["weights"]], sort_keys=True),
     }
 
 
-def _one_entry_a_recipe(board: pd.DataFrame) -> pd.DataFrame:
-    """Models that differ in nothing but the seed become one row of means, named after the first of them.
+def _dvc_metrics(board: pd.DataFrame) -> dict[str, Any]:
+    """The figures that DVC shows, by metric and model, and what kind of images they are of."""
+    first = board.iloc[0]
+    return {
+        "images": kind_of_images({"generated": first["generated"]}),
+        "n": int(first["n"]),
+        **{
+            key: {
+                model: round(float(value), 6)
+                for model, value in zip(board["model"], board[key], strict=True)
+            }
+            for key in COMPARED_BY_DVC
+        },
+    }
 
-    The intervals are of the mean accuracies over test images like these; `top1_spread` is the standard deviation between seeds.
+
+def _one_entry_a_recipe(board: pd.DataFrame) -> pd.DataFrame:
+    """Models that differ in nothing but the seed become one row of means, named after the first.
+
+    The intervals are those of the mean accuracies; `top1_spread` is the standard deviation between
+    seeds.
     """
     entries = []
     for _, group in board.groupby("recipe", sort=False):
@@ -191,73 +237,106 @@ def _one_entry_a_recipe(board: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(entries)
 
 
-def _readable(board: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard as people read it: percent with intervals, minutes, thousands."""
-    rows: Any = board.to_dict("records")
-    fine = board["classes"].iloc[0] == FINE
-    return pd.DataFrame(
-        {
-            "model": board["model"],
-            **{
-                heading: [_accuracy(row, key) for row in rows]
-                for heading, key in ACCURACIES.items()
-                if fine or key != "coarse_top1"
-            },
-            "seeds": [
-                "{seeds} (deviation {top1_spread:.2%})".format(**row) if row["seeds"] > 1 else "1"
-                for row in rows
-            ],
-            "loss": board["nll"],
-            "ECE, scaled": [calibration_error(row) for row in rows],
-            "parameters": board["parameters"].map("{:,}".format),
-            "training, min": (board["training_s"] / 60).map("{:.1f}".format),
-            "started from": board["weights"],
-        }
-    )
-
-
-def calibration_error(metrics: Mapping[str, Any]) -> str:
-    """As trained and, where a temperature was fitted, scaled."""
-    scaled = metrics.get("ece15_scaled", np.nan)
-    return f"{metrics['ece15']:.3f}, {'–' if np.isnan(scaled) else f'{scaled:.3f}'}"
+def _readable(board: pd.DataFrame) -> Table:
+    """The models of one number of classes, as people read them."""
+    rows: Any = board.reindex(columns=COLUMNS).to_dict("records")
+    accuracies = {
+        heading: key
+        for heading, key in ACCURACIES.items()
+        if board["classes"].iloc[0] == FINE or key != "coarse_top1"
+    }
+    headings = [
+        "model",
+        *accuracies,
+        "loss",
+        "calibration error",
+        "scaled",
+        "parameters",
+        "training, min",
+        "started from",
+    ]
+    cells = [
+        [
+            link(f"../reports/{row['model']}/index.html", row["model"]) + _seeds(row),
+            *(_accuracy(row, key) for key in accuracies.values()),
+            decimal(row["nll"]),
+            percent(row["ece15"]),
+            percent(row["ece15_scaled"]),
+            count(row["parameters"]),
+            decimal(row["training_s"] / 60, 1),
+            row["weights"],
+        ]
+        for row in rows
+    ]
+    return Table(headings, cells, frozenset({"started from"}))
 
 
 def _accuracy(row: dict[str, Any], key: str) -> str:
-    value, low, high = (100 * row[key + end] for end in ("", "_low", "_high"))
-    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+    return with_interval(*(percent(row[f"{key}{end}"]) for end in ("", "_low", "_high")))
 
 
-def _readable_ensembles(ensembles: pd.DataFrame) -> pd.DataFrame:
+def _seeds(row: dict[str, Any]) -> Markup:
+    if row["seeds"] == 1:
+        return Markup("")
+    told = Markup("<small>mean of {} seeds, deviation {}</small>")
+    return told.format(row["seeds"], percent(row["top1_spread"]))
+
+
+def _difference(row: dict[str, Any]) -> str:
+    return with_interval(*(points(row[key]) for key in ("difference", "low", "high")))
+
+
+def _readable_ensembles(ensembles: pd.DataFrame) -> Table:
     rows: Any = ensembles.to_dict("records")
-    columns = {
-        "ensemble": ensembles["ensemble"],
-        "of": [
-            row["members"] + ("; with mirror images" if row["mirrored"] else "") for row in rows
-        ],
-        "classes": ensembles["classes"],
-        "top-1, % (95 % interval)": [_accuracy(row, "top1") for row in rows],
-        "loss": ensembles["nll"],
-        "against its best member": ensembles["best_member"],
-        "points (95 % interval)": _differences(ensembles),
-        "McNemar's p": ensembles["p_value"].map("{:.2g}".format),
-        "passes": ensembles["passes"],
-        "parameters": ensembles["parameters"].map("{:,}".format),
-    }
-    return pd.DataFrame(columns)
+    headings = [
+        "ensemble",
+        "members",
+        "classes",
+        "top-1",
+        "loss",
+        "best member",
+        "points gained",
+        "McNemar's p",
+        "passes",
+        "parameters",
+    ]
+    cells = [
+        [
+            row["ensemble"],
+            row["members"] + (", with mirror images" if row["mirrored"] else ""),
+            count(row["classes"]),
+            _accuracy(row, "top1"),
+            decimal(row["nll"]),
+            row["best_member"],
+            _difference(row),
+            p_value(row["p_value"]),
+            count(row["passes"]),
+            count(row["parameters"]),
+        ]
+        for row in rows
+    ]
+    return Table(headings, cells, frozenset({"members", "best member"}))
 
 
-def _differences(compared: pd.DataFrame) -> list[str]:
-    rows: Any = (100 * compared[["difference", "low", "high"]]).to_dict("records")
-    return ["{difference:+.2f} ({low:+.2f} to {high:+.2f})".format(**row) for row in rows]
-
-
-def _readable_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
-    columns = {
-        "model": pairs["first"],
-        "against": pairs["second"],
-        "points (95 % interval)": _differences(pairs),
-        "only the first right": pairs["only_first"].map("{:,}".format),
-        "only the second right": pairs["only_second"].map("{:,}".format),
-        "McNemar's p": pairs["p_value"].map("{:.2g}".format),
-    }
-    return pd.DataFrame(columns)
+def _readable_pairs(pairs: pd.DataFrame) -> Table:
+    rows: Any = pairs.to_dict("records")
+    headings = [
+        "first model",
+        "second model",
+        "points between them",
+        "only the first correct",
+        "only the second correct",
+        "McNemar's p",
+    ]
+    cells = [
+        [
+            row["first"],
+            row["second"],
+            _difference(row),
+            count(row["only_first"]),
+            count(row["only_second"]),
+            p_value(row["p_value"]),
+        ]
+        for row in rows
+    ]
+    return Table(headings, cells, frozenset({"second model"}))

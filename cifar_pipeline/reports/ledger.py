@@ -1,41 +1,46 @@
-"""The ledger of claims: what was published beside what was measured. The claims and their rule are in claims.yaml.
+"""The ledger: what was published beside what was measured, by the rule that stands in claims.yaml.
 
-Runs are recorded in a file of the repository, because data/ holds one run a model, and nothing in it is in git.
+Runs are recorded in a file of the repository, because data/ holds one run per model and is not in
+git.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError, model_validator
 
 from cifar_pipeline.artifacts import read_json, replacing_folder, write_json
-from cifar_pipeline.drawing.pages import render, starting_point, table_html
+from cifar_pipeline.drawing.numbers import NONE, count, decimal, percent
+from cifar_pipeline.drawing.pages import Table, render, starting_point, with_interval
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.evaluation.subsets import NO_DUPLICATES
+from cifar_pipeline.reports.files import METRICS, PROVENANCE
 from cifar_pipeline.settings.base import Settings
 
 TEST_IMAGES = 10_000
+PAPER = "paper"
+"""The profile with the settings that the reports state."""
 SHOWN = {
     "top-1": "top1",
     "top-5": "top5",
     "superclass": "coarse_top1",
-    "without duplicates": "no_duplicates_top1",
+    "top-1 without near-duplicates": f"{NO_DUPLICATES}_top1",
 }
 INTERVALS = (*SHOWN.values(), "nll")
 KEPT = (
-    *(
-        "profile",
-        "parameters",
-        "trainable_parameters",
-        "training_s",
-        "archive_sha256",
-        "hardware",
-        "versions",
-        "code_revision",
-        "finished",
-    ),
+    "profile",
+    "parameters",
+    "trainable_parameters",
+    "training_s",
+    "archive_sha256",
+    "hardware",
+    "versions",
+    "code_revision",
+    "finished",
 )
 METRIC_NAMES = {
     "top1": "top-1",
@@ -43,6 +48,7 @@ METRIC_NAMES = {
     "parameters": "parameters",
     "trainable_parameters": "trainable parameters",
 }
+VERDICTS = ("reproduced", "not reproduced", "not yet run", "nothing to reproduce")
 HEADINGS = (
     "claim",
     "system",
@@ -51,14 +57,24 @@ HEADINGS = (
     "what its own code shows",
     "verdict",
     "re-run with its settings",
-    "other settings",
+    "runs with other settings",
 )
+
+
+class Publication(Settings):
+    """A report whose claims are judged."""
+
+    author: str
+    title: str
+    url: str = ""
+    """empty where it is not public"""
 
 
 class Claim(Settings):
     """One published figure."""
 
     system: str
+    """the letter of its report, and which of the report's systems it is of"""
     what: str
     recipe: str | None = None
     """ours of that system; None where there is none yet"""
@@ -68,11 +84,26 @@ class Claim(Settings):
     """that it started from"""
     metric: Literal["top1", "nll", "parameters", "trainable_parameters"]
     value: float | None = None
-    """as the report's text has it; where that is silent, nothing is claimed"""
+    """as the report's text states it; None where it is silent"""
     output: float | None = None
-    """as a stored output of its notebook has it; judged where the text is silent"""
+    """as a stored output of its notebook states it; judged where the text is silent"""
     evidence: str
     """what its own code and outputs show"""
+
+
+class Published(Settings):
+    """All reports by letter, and all of their claims."""
+
+    reports: dict[str, Publication]
+    claims: tuple[Claim, ...]
+
+    @model_validator(mode="after")
+    def _every_claim_has_a_report(self) -> "Published":
+        if unknown := {
+            claim.system for claim in self.claims if claim.system[0] not in self.reports
+        }:
+            raise ValueError(f"claims of no report: {', '.join(sorted(unknown))}")
+        return self
 
 
 class Run(Settings):
@@ -95,64 +126,124 @@ class Run(Settings):
     code_revision: str
     finished: str
 
+    def measured(self, metric: str) -> tuple[float, float, float]:
+        """The figure and the ends of its interval, which are those of a count itself."""
+        if metric in ("parameters", "trainable_parameters"):
+            return (getattr(self, metric),) * 3
+        value, low, high = (self.metrics[f"{metric}{end}"] for end in ("", "_low", "_high"))
+        return value, low, high
 
-def load_claims() -> list[Claim]:
-    """The claims of claims.yaml."""
-    return TypeAdapter(list[Claim]).validate_python(
-        yaml.safe_load(Path(__file__).with_name("claims.yaml").read_text())
-    )
+
+@dataclass(frozen=True)
+class Row:
+    """A claim, the verdict on it, and our runs of its system."""
+
+    claim: Claim
+    verdict: str
+    rerun: Run | None
+    """the first run with the report's own settings, which decides"""
+    others: tuple[tuple[str, Run], ...]
+    """the best and the latest run with other settings, each with its label"""
+
+    @property
+    def metric(self) -> str:
+        return METRIC_NAMES[self.claim.metric]
+
+    @property
+    def claimed(self) -> str:
+        return NONE if self.claim.value is None else _written(self.claim.metric, self.claim.value)
+
+    @property
+    def evidence(self) -> str:
+        if self.claim.output is None:
+            return self.claim.evidence
+        return f"{_written(self.claim.metric, self.claim.output)}, {self.claim.evidence}"
+
+    def figure(self, run: Run) -> str:
+        """What `run` reached in the claim's metric, with its interval."""
+        value, low, high = (
+            _written(self.claim.metric, figure) for figure in run.measured(self.claim.metric)
+        )
+        return value if low == high else f"{value} ({low} to {high})"
+
+    def settings(self, run: Run) -> str:
+        """What tells `run` from the others."""
+        recipe = f"recipe {run.recipe}, " if run.recipe == self.claim.variant else ""
+        return (
+            f"{recipe}profile {run.profile}, from {starting_point(run.weights)}, "
+            f"{count(run.n)} images, run {run.run_id[:8]}"
+        )
+
+    def cells(self) -> dict[str, str]:
+        """The row as text, by heading."""
+        others = (f"{label}: {self._told(run)}" for label, run in self.others)
+        cells = (
+            self.claim.system,
+            self.claim.what,
+            self.metric,
+            self.claimed,
+            self.evidence,
+            self.verdict,
+            self._told(self.rerun) if self.rerun else NONE,
+            "; ".join(others) or NONE,
+        )
+        return dict(zip(HEADINGS, cells, strict=True))
+
+    def _told(self, run: Run) -> str:
+        return f"{self.figure(run)}, {self.settings(run)}"
+
+
+def load_published() -> Published:
+    """The reports and claims of claims.yaml."""
+    text = Path(__file__).with_name("claims.yaml").read_text(encoding="utf-8")
+    return Published.model_validate(yaml.safe_load(text))
 
 
 def load_runs(path: Path) -> list[Run]:
-    """The recorded runs, none where the file is missing.
+    """The recorded runs; none if the file is missing.
 
-    Raises: PipelineError when the file is damaged.
+    Raises:
+        PipelineError: the file is damaged.
     """
     if not path.is_file():
         return []
     try:
-        return TypeAdapter(list[Run]).validate_json(path.read_text())
+        return TypeAdapter(list[Run]).validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         raise PipelineError(
             f"{path} is damaged ({error.error_count()} errors); restore it with `git checkout`"
         ) from None
 
 
-def run_of(recipe: str, report: Path) -> Run | None:
-    """The run that `report` is on; None for one on generated images, which says nothing of any claim.
+def run_of(recipe: str, folder: Path) -> Run | None:
+    """The run that the report in `folder` is about.
 
-    Raises: PipelineError when the report is missing or of an older release.
+    Returns:
+        None if it is on generated images, which say nothing of any claim.
+
+    Raises:
+        PipelineError: the report is missing or an older release wrote it.
     """
-    metrics = read_json(
-        report / "metrics.json",
-        ("n", *(f"{name}{end}" for name in INTERVALS for end in ("", "_low", "_high"))),
-    )
-    provenance = read_json(
-        report / "provenance.json", (*KEPT, "generated", "run", "recipe", "weights")
-    )
+    keys = tuple(f"{name}{end}" for name in INTERVALS for end in ("", "_low", "_high"))
+    metrics = read_json(folder / METRICS, ("n", *keys))
+    provenance = read_json(folder / PROVENANCE, (*KEPT, "generated", "run", "recipe", "weights"))
     if provenance["generated"]:
         return None
-    kept = {
-        f"{name}{end}": metrics[f"{name}{end}"]
-        for name in INTERVALS
-        for end in ("", "_low", "_high")
-    }
-    content = {key: provenance[key] for key in KEPT}
     return Run.model_validate(
         {
-            **content,
+            **{key: provenance[key] for key in KEPT},
             "recipe": recipe,
             "run_id": provenance["run"]["id"],
             "seed": provenance["recipe"]["seed"],
             "weights": provenance["weights"]["name"],
             "n": metrics["n"],
-            "metrics": kept,
+            "metrics": {key: metrics[key] for key in keys},
         }
     )
 
 
 def merge(recorded: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
-    """Both, a run once, by recipe, profile and time."""
+    """Both, each run once, ordered by recipe, profile and time."""
     by_id = {(run.recipe, run.run_id): run for run in (*recorded, *runs)}
     return sorted(
         by_id.values(), key=lambda run: (run.recipe, run.profile, run.finished, run.run_id)
@@ -164,111 +255,146 @@ def record(path: Path, runs: Sequence[Run]) -> None:
     write_json(path, [run.model_dump(mode="json") for run in runs])
 
 
-def judge(claim: Claim, runs: Sequence[Run]) -> dict[str, str]:
+def judge(claim: Claim, runs: Sequence[Run]) -> Row:
     """The ledger's row of `claim`, by the rule that stands in claims.yaml."""
-    recipes = (claim.recipe, claim.variant)
     own = sorted(
-        (run for run in runs if run.recipe in recipes and run.n == TEST_IMAGES),
+        (
+            run
+            for run in runs
+            if run.recipe in (claim.recipe, claim.variant) and run.n == TEST_IMAGES
+        ),
         key=lambda run: run.finished,
     )
     reruns = [
         run
         for run in own
-        if run.recipe == claim.recipe and run.profile == "paper" and run.weights == claim.weights
+        if run.recipe == claim.recipe and run.profile == PAPER and run.weights == claim.weights
     ]
-    others = [run for run in own if run not in reruns]
     figure = claim.output if claim.value is None else claim.value
     if figure is None:
         verdict = "nothing to reproduce"
     elif not reruns:
         verdict = "not yet run"
     else:
-        low, high = _bounds(claim.metric, reruns[0])
+        _, low, high = reruns[0].measured(claim.metric)
         verdict = "reproduced" if low <= figure <= high else "not reproduced"
-    cells = (
-        claim.system,
-        claim.what,
-        METRIC_NAMES[claim.metric],
-        "–" if claim.value is None else _figure(claim.metric, claim.value),
-        claim.evidence
-        if claim.output is None
-        else f"{_figure(claim.metric, claim.output)}; {claim.evidence}".removesuffix("; "),
-        verdict,
-        _measured(claim, reruns[0]) if reruns else "–",
-        _measured(claim, others[-1]) if others else "–",
-    )
-    return dict(zip(HEADINGS, cells, strict=True))
+    others = _best_and_latest(claim, [run for run in own if run not in reruns])
+    return Row(claim, verdict, reruns[0] if reruns else None, others)
 
 
-def ledger(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row a claim."""
-    return pd.DataFrame([judge(claim, runs) for claim in load_claims()], columns=list(HEADINGS))
+def ledger(runs: Sequence[Run]) -> list[Row]:
+    """One row per claim."""
+    return [judge(claim, runs) for claim in load_published().claims]
 
 
-def markdown(rows: pd.DataFrame) -> str:
-    """The ledger as the README has it."""
-    lines = ["| " + " | ".join(rows.columns) + " |", "|" + "---|" * len(rows.columns)]
-    return (
-        "\n".join(
-            [*lines, *("| " + " | ".join(row) + " |" for row in rows.itertuples(index=False))]
-        )
-        + "\n"
-    )
+def markdown(rows: Sequence[Row]) -> str:
+    """The ledger as a Markdown table, in which each claim leads to its report."""
+    reports = load_published().reports
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+    for row in rows:
+        claim, *rest = row.cells().values()
+        url = reports[row.claim.system[0]].url
+        lines.append("| " + " | ".join([f"[{claim}]({url})" if url else claim, *rest]) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def write_ledger(runs: Sequence[Run], folder: Path) -> dict[str, int]:
-    """Write `ledger.csv` and a page to `folder`; return how many claims have which verdict."""
-    rows = ledger(runs)
+    """Write `ledger.csv` and a page to `folder`, replacing it.
+
+    Returns:
+        How many claims have which verdict.
+    """
+    rows, reports = ledger(runs), load_published().reports
+    found = [row.verdict for row in rows]
+    verdicts = {verdict: found.count(verdict) for verdict in VERDICTS if verdict in found}
     with replacing_folder(folder) as new:
-        rows.to_csv(new / "ledger.csv", index=False)
+        table = pd.DataFrame([row.cells() for row in rows], columns=list(HEADINGS))
+        table.to_csv(new / "ledger.csv", index=False, encoding="utf-8")
         page = render(
             "ledger.html.j2",
             title="The ledger of claims",
-            subtitle=f"{len(rows)} published figures; runs of ours on CIFAR-100: {len(runs)}",
+            subtitle=f"{len(rows)} published figures and {len(runs)} runs of ours on CIFAR-100",
             generated=False,
-            table=table_html(rows),
-            runs=table_html(_described(runs)),
+            verdicts=verdicts,
+            profile=PAPER,
+            headings=HEADINGS[1:],
+            groups=[
+                {
+                    "letter": letter,
+                    "published": published,
+                    "rows": [row for row in rows if row.claim.system[0] == letter],
+                }
+                for letter, published in reports.items()
+            ],
+            runs=_described(runs),
+            machines=_machines(runs),
         )
-        (new / "index.html").write_text(page)
-    return {str(verdict): int(count) for verdict, count in rows["verdict"].value_counts().items()}
+        (new / "index.html").write_text(page, encoding="utf-8", newline="\n")
+    return verdicts
 
 
-def _bounds(metric: str, run: Run) -> tuple[float, float]:
-    if metric in ("parameters", "trainable_parameters"):
-        return getattr(run, metric), getattr(run, metric)
-    return run.metrics[f"{metric}_low"], run.metrics[f"{metric}_high"]
+def _best_and_latest(claim: Claim, runs: Sequence[Run]) -> tuple[tuple[str, Run], ...]:
+    """Of runs in the order of time; a count has no best."""
+    if not runs:
+        return ()
+    latest = runs[-1]
+    if claim.metric in ("parameters", "trainable_parameters"):
+        return (("latest", latest),)
+    sign = -1 if claim.metric == "nll" else 1
+    best = max(reversed(runs), key=lambda run: sign * run.metrics[claim.metric])
+    if best is latest:
+        return (("best and latest", latest),)
+    return (("best", best), ("latest", latest))
 
 
-def _figure(metric: str, value: float) -> str:
-    return {"top1": f"{value:.2%}", "nll": f"{value:.3f}"}.get(metric, f"{value:,.0f}")
+def _written(metric: str, value: float) -> str:
+    if metric == "top1":
+        return percent(value)
+    return decimal(value) if metric == "nll" else count(value)
 
 
-def _measured(claim: Claim, run: Run) -> str:
-    metric, variant = claim.metric, f"`{run.recipe}`, " if run.recipe == claim.variant else ""
-    where = f"{variant}`{run.profile}`, from {starting_point(run.weights)}, n {run.n:,}, run {run.run_id[:8]}"
-    low, high = (_figure(metric, bound) for bound in _bounds(metric, run))
-    if low == high:
-        return f"{low} ({where})"
-    return f"{_figure(metric, run.metrics[metric])}, {low} to {high} ({where})"
+def _described(runs: Sequence[Run]) -> Table:
+    headings = [
+        "recipe",
+        "profile",
+        "seed",
+        *SHOWN,
+        "training, min",
+        "finished",
+        "run",
+        "started from",
+    ]
+    rows = [
+        [
+            run.recipe,
+            run.profile,
+            str(run.seed),
+            *(
+                with_interval(
+                    *(percent(run.metrics[f"{key}{end}"]) for end in ("", "_low", "_high"))
+                )
+                for key in SHOWN.values()
+            ),
+            decimal(run.training_s / 60, 1),
+            run.finished[:10],
+            run.run_id[:8],
+            starting_point(run.weights),
+        ]
+        for run in runs
+    ]
+    return Table(headings, rows, frozenset({"profile", "started from"}))
 
 
-def _described(runs: Sequence[Run]) -> pd.DataFrame:
-    def _interval(metrics: dict[str, float], key: str) -> str:
-        return f"{metrics[key]:.2%}, {metrics[f'{key}_low']:.2%} to {metrics[f'{key}_high']:.2%}"
-
-    def row(run: Run) -> dict[str, Any]:
-        return {
-            "recipe": run.recipe,
-            "profile": run.profile,
-            "seed": run.seed,
-            "started from": starting_point(run.weights),
-            **{name: _interval(run.metrics, key) for name, key in SHOWN.items()},
-            "training, min": f"{run.training_s / 60:.1f}",
-            "run": run.run_id,
-            "finished": run.finished,
-            "code": run.code_revision,
-            "hardware": run.hardware,
-            "versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
-        }
-
-    return pd.DataFrame([row(run) for run in runs])
+def _machines(runs: Sequence[Run]) -> Table:
+    headings = ["run", "finished", "code", "hardware", "versions"]
+    rows: list[list[Any]] = [
+        [
+            run.run_id,
+            run.finished,
+            run.code_revision,
+            run.hardware,
+            ", ".join(f"{name} {version}" for name, version in run.versions.items()),
+        ]
+        for run in runs
+    ]
+    return Table(headings, rows, frozenset(headings))

@@ -1,4 +1,7 @@
-"""The report of one model, from its saved predictions: figures, tables, pictures, a page and a model card. No Keras here."""
+"""The report of one model, made from its saved predictions: tables, pictures, a page, a model card.
+
+Nothing here needs Keras.
+"""
 
 import json
 from dataclasses import dataclass
@@ -8,33 +11,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from matplotlib.figure import Figure
 
 from cifar_pipeline.artifacts import read_json, replacing_folder, write_json
 from cifar_pipeline.checks import Check
 from cifar_pipeline.dataset.classes import Classes
 from cifar_pipeline.dataset.table import FINE, pixels, read_table
 from cifar_pipeline.drawing import plots
-from cifar_pipeline.drawing.pages import encoded, render, starting_point, table_html
+from cifar_pipeline.drawing.numbers import count, percent
+from cifar_pipeline.drawing.pages import Table, encoded, render, starting_point, with_interval
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.evaluation.calibration import (
-    Confidence,
-    area_under_risk_coverage,
-    expected_calibration_error,
-    reliability,
-    risk_coverage,
-    scale,
-)
-from cifar_pipeline.evaluation.metrics import (
-    Predictions,
-    accuracy_with_interval,
-    brier_score,
-    compute_metrics,
-    confusion,
-    most_confused,
-    negative_log_likelihoods,
-    per_class,
-)
+from cifar_pipeline.evaluation.evaluate import OF_FINE_CLASSES, Evaluation, evaluate
+from cifar_pipeline.evaluation.metrics import Predictions
 from cifar_pipeline.evaluation.subsets import NO_DUPLICATES, SUMMARY_KEYS, read_subsets
 from cifar_pipeline.reports.files import (
     CARD,
@@ -50,173 +37,103 @@ from cifar_pipeline.reports.files import (
 from cifar_pipeline.reports.subsets import SUMMARY
 from cifar_pipeline.settings.recipe import Target
 
-EXAMPLES, MISTAKES, WORST, CONFUSED = 24, 12, 5, 20
+EXAMPLES, MISTAKES, WEAKEST = 24, 12, 5
+CALIBRATION = "calibration.json"
+CALIBRATION_KEYS = ("temperature", "n", "loss_before", "loss_after")
 PROVENANCE_KEYS = (
-    *(
-        "profile",
-        "generated",
-        "weights",
-        "recipe",
-        "parameters",
-        "trainable_parameters",
-        "training_s",
-        "train_images",
-    ),
-    *(
-        "validation_images",
-        "best_epoch",
-        "archive_sha256",
-        "model_sha256",
-        "inputs",
-        "versions",
-        "hardware",
-        "device",
-    ),
-    *("finished", "code_revision", "run"),
+    "profile",
+    "generated",
+    "weights",
+    "recipe",
+    "parameters",
+    "trainable_parameters",
+    "training_s",
+    "train_images",
+    "validation_images",
+    "best_epoch",
+    "archive_sha256",
+    "model_sha256",
+    "inputs",
+    "versions",
+    "hardware",
+    "device",
+    "finished",
+    "code_revision",
+    "run",
 )
 """What every reader of a provenance may rely on."""
 PICTURES = {
     "curves": (
         "Training",
-        "Loss and accuracy of training and validation against the epoch; the figures are in history.csv",
+        "Loss and accuracy of training and validation by epoch; the figures are in history.csv",
     ),
     "confusion_coarse": (
         "Confusion of the 20 superclasses",
-        "Confusion matrix of the superclasses, in percent of each true superclass",
+        "Confusion matrix of the superclasses, in percent of each true superclass; "
+        "the counts are in tables/confusion_coarse.csv",
     ),
     "confusion_fine": (
         "Confusion of the 100 classes",
-        "Confusion matrix of the 100 classes, grouped by superclass; the counts are in tables/confusion_fine.csv",
+        "Confusion matrix of the 100 classes, grouped by superclass; "
+        "the counts are in tables/confusion_fine.csv",
     ),
     "classes": (
         "Recall of every class",
-        "Bars of each class's recall with its interval, by superclass; the figures are in tables/classes.csv",
+        "Recall of each class with its interval, by superclass; "
+        "the figures are in tables/classes.csv",
     ),
     "reliability": (
-        "Can its confidence be believed?",
-        "Accuracy against confidence in 15 bins, before and after any temperature scaling; the figures are in tables/reliability.csv",
+        "Can its confidence be trusted?",
+        "Accuracy against confidence in 15 bins, before and after any temperature scaling; "
+        "the figures are in tables/reliability.csv",
     ),
     "risk_coverage": (
-        "What it costs to decide more",
-        "Error among the most confident images against the share that they are; the figures are in tables/risk_coverage.csv",
+        "What deciding more images costs",
+        "Error rate of the most confident images against the share of all that they are; "
+        "the figures are in tables/risk_coverage.csv",
     ),
     "mistakes": (
         "Most confident mistakes",
-        "Test images that the model got wrong with most confidence, each with its five likeliest classes",
+        "The test images that the model got wrong with most confidence, each with its five "
+        "likeliest classes",
     ),
     "examples": (
         "Some test images",
         "Test images drawn at random, with their true and predicted names",
     ),
 }
-OF_CLASSES = {"confusion_fine", "superclasses"}
-"""Pictures and tables that a model of the superclasses does not have: they would repeat others."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where a report's inputs are."""
+    """Where the inputs of a report are."""
 
     predictions: Path
-    """Parquet of test predictions"""
+    """Parquet file of the test predictions"""
     model: Path
     """folder of the trained model, for its history, temperature and provenance"""
     table: Path
-    """Parquet of the data set, for names and images"""
+    """Parquet file of the data set, for names and images"""
     subsets: Path
     """folder of the asset `test_subsets`"""
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Everything that is computed from the predictions of one model."""
+def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, Any]:
+    """Write the report of the model `name` to `folder`, replacing it.
 
-    target: Target
-    metrics: dict[str, float]
-    classes: pd.DataFrame
-    superclasses: pd.DataFrame
-    fine: pd.DataFrame
-    coarse: pd.DataFrame
-    reliability: dict[str, pd.DataFrame]
-    """bins by model: `as trained` and, where a temperature was fitted, `scaled`"""
-    risk: pd.DataFrame
+    Returns:
+        The report's metrics, and as `images` whether they are of `generated` images or `CIFAR-100`.
 
-    @property
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """By file name, each indexed by what its rows are of."""
-        tables = {
-            "classes": self.classes,
-            "superclasses": self.superclasses,
-            "confusion_fine": self.fine,
-            "confusion_coarse": self.coarse,
-            "most_confused": most_confused(self.fine, CONFUSED).set_index("class"),
-            "reliability": pd.concat(self.reliability, names=["model", "bin"]),
-            "risk_coverage": self.risk.set_index("coverage"),
-        }
-        return {
-            name: table
-            for name, table in tables.items()
-            if name not in OF_CLASSES or self.target == "fine"
-        }
-
-
-def evaluate(
-    predicted: Predictions, classes: Classes, subsets: pd.DataFrame, temperature: float | None
-) -> Evaluation:
-    """Every figure and table of a report.
-
-    Args:
-        subsets: as `read_subsets` gives them, a row a prediction.
-        temperature: fitted on validation images; None where there were none, and then there are no scaled figures.
-    """
-    true, guess = predicted.true, predicted.predicted
-    coarse_true, coarse_guess = classes.coarse_of[true], classes.coarse_of[guess]
-    metrics = compute_metrics(predicted, classes)
-    by_class = per_class(true, guess, classes.names)
-    by_class.insert(0, "superclass", [classes.coarse_names[label] for label in classes.coarse_of])
-    confidence = Confidence.of(predicted.probabilities, true)
-    diagrams = {"as trained": reliability(confidence)}
-    risk = risk_coverage(confidence)
-    for name, member in subsets.items():
-        metrics |= {
-            f"{name}_n": int(member.sum()),
-            **accuracy_with_interval(f"{name}_top1", (guess == true)[member.to_numpy()]),
-        }
-    metrics |= {
-        "ece15": expected_calibration_error(diagrams["as trained"]),
-        "aurc": area_under_risk_coverage(risk),
-    }
-    if temperature is not None:
-        scaled = scale(predicted.probabilities, temperature)
-        after = diagrams["scaled"] = reliability(Confidence.of(scaled, true))
-        metrics |= {
-            "temperature": temperature,
-            "nll_scaled": float(negative_log_likelihoods(scaled, true).mean()),
-            "brier_scaled": brier_score(scaled, true),
-            "ece15_scaled": expected_calibration_error(after),
-        }
-    return Evaluation(
-        predicted.target,
-        metrics,
-        by_class,
-        per_class(coarse_true, coarse_guess, classes.coarse_names).rename_axis("superclass"),
-        confusion(true, guess, classes.names),
-        confusion(coarse_true, coarse_guess, classes.coarse_names),
-        diagrams,
-        risk,
-    )
-
-
-def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, float]:
-    """Write the report of model `name` into `folder`, replacing it, and return its metrics.
-
-    Raises: PipelineError when an input is missing or does not belong to the others.
+    Raises:
+        PipelineError: an input is missing or does not belong to the others; `folder` is then left
+            as it was.
     """
     predicted = Predictions.read(inputs.predictions)
     provenance = read_json(inputs.model / PROVENANCE, PROVENANCE_KEYS)
     if predicted.model_sha256 != provenance["model_sha256"]:
         raise PipelineError(
-            f"{inputs.predictions} are of another model than {inputs.model}; materialize the predictions again"
+            f"{inputs.predictions} belongs to another model than {inputs.model}; "
+            "materialize the predictions again"
         )
     data = read_table(inputs.table, ["fine_label", "coarse_label", "image"])
     labels = data[f"{predicted.target}_label"].to_numpy()
@@ -225,70 +142,73 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, float]:
         or (labels[predicted.row_id] != predicted.true).any()
     ):
         raise PipelineError(
-            f"{inputs.predictions} was not made from {inputs.table}: their labels differ; materialize the predictions again"
+            f"{inputs.predictions} was not made from {inputs.table}: their labels differ; "
+            "materialize the predictions again"
         )
     classes = Classes.of(data, predicted.target)
-    calibration = read_json(
-        inputs.model / "calibration.json", ("temperature", "n", "loss_before", "loss_after")
-    )
+    calibration = read_json(inputs.model / CALIBRATION, CALIBRATION_KEYS)
     if not (inputs.model / HISTORY).is_file():
         raise PipelineError(
             f"{inputs.model / HISTORY} is missing; materialize the model again, or `dvc pull`"
         )
     history = pd.read_csv(inputs.model / HISTORY)
     subsets = read_subsets(inputs.subsets, predicted.row_id, predicted.archive_sha256)
+    duplicates = read_json(inputs.subsets / SUMMARY, SUMMARY_KEYS)
     evaluation = evaluate(
         predicted, classes, subsets, calibration["temperature"] if calibration["n"] else None
     )
+    metrics = {**evaluation.metrics, "images": kind_of_images(provenance)}
     with replacing_folder(folder) as new:
-        for picture, figure in _pictures(evaluation, predicted, classes, data, history).items():
-            plots.save(figure, new / PLOTS / f"{picture}.png")
+        for key, figure in _pictures(evaluation, predicted, classes, data, history).items():
+            plots.save(figure, new / PLOTS / f"{key}.png")
         (new / TABLES).mkdir()
-        tables = evaluation.tables
-        for file, content in tables.items():
-            content.to_csv(new / TABLES / f"{file}.csv", float_format="%.6g")
-        write_json(new / METRICS, evaluation.metrics)
+        for file, content in evaluation.tables.items():
+            content.to_csv(new / TABLES / f"{file}.csv", float_format="%.6g", encoding="utf-8")
+        write_json(new / METRICS, metrics)
         write_json(new / PROVENANCE, provenance)
-        history.to_csv(new / HISTORY, index=False)
-        _coarse_names(predicted, classes).to_csv(new / CONFUSIONS, index=False)
+        history.to_csv(new / HISTORY, index=False, encoding="utf-8")
+        _coarse_names(predicted, classes).to_csv(new / CONFUSIONS, index=False, encoding="utf-8")
         shared = _shared(name, evaluation, provenance, calibration)
-        (new / CARD).write_text(render("model_card.md.j2", **shared))
+        card = render("model_card.md.j2", **shared)
+        (new / CARD).write_text(card, encoding="utf-8", newline="\n")
         page = render(
             "report.html.j2",
             **shared,
+            **_page_tables(evaluation),
             pictures={
                 key: (*PICTURES[key], encoded(new / PLOTS / f"{key}.png"))
                 for key in pictures_of(predicted.target)
             },
-            worst=table_html(_named(evaluation.classes.nsmallest(WORST, "recall"))),
-            confused=table_html(tables["most_confused"].reset_index())
-            if len(tables["most_confused"])
-            else "",
-            superclasses=table_html(_named(evaluation.superclasses))
-            if predicted.target == "fine"
-            else "",
-            classes=table_html(_named(evaluation.classes)),
-            likes=read_json(inputs.subsets / SUMMARY, SUMMARY_KEYS),
+            plots=PLOTS,
+            card=CARD,
+            duplicates=duplicates,
             raw_provenance=json.dumps(provenance, indent=2),
         )
-        (new / PAGE).write_text(page)
-    return evaluation.metrics
+        (new / PAGE).write_text(page, encoding="utf-8", newline="\n")
+    return metrics
+
+
+def kind_of_images(provenance: dict[str, Any]) -> str:
+    """What figures were made from: `generated` images, which say nothing of any model, or not."""
+    return "generated" if provenance["generated"] else "CIFAR-100"
 
 
 def pictures_of(target: Target) -> list[str]:
     """The pictures that a report has."""
-    return [name for name in PICTURES if name not in OF_CLASSES or target == "fine"]
+    return [name for name in PICTURES if name not in OF_FINE_CLASSES or target == "fine"]
 
 
 def check_report(folder: Path, floor: float) -> list[Check]:
-    """Whether every part of a report is there and its key figures are possible, and top-1 accuracy reaches the profile's floor."""
+    """Whether a report is complete with possible figures, and top-1 accuracy reaches `floor`.
+
+    A model below its floor has a readable report, which is what shows the reason; the leaderboard
+    refuses it.
+    """
     wanted = list(PARTS)
-    if (folder / METRICS).is_file():
-        metrics = read_json(folder / METRICS)
-        wanted += [
-            f"{PLOTS}/{name}.png"
-            for name in pictures_of("fine" if metrics["classes"] == FINE else "coarse")
-        ]
+    metrics = read_json(folder / METRICS) if (folder / METRICS).is_file() else {}
+    if metrics:
+        target: Target = "fine" if metrics["classes"] == FINE else "coarse"
+        wanted += [f"{PLOTS}/{name}.png" for name in pictures_of(target)]
     missing = [
         name
         for name in wanted
@@ -296,23 +216,64 @@ def check_report(folder: Path, floor: float) -> list[Check]:
     ]
     if missing:
         return [
-            Check("report_complete", False, {"missing": missing}),
-            Check("above_floor", False, {"report_complete": False}),
+            Check(
+                "report_complete",
+                False,
+                {"missing": missing},
+                found=f"{', '.join(missing)} missing or empty in {folder}",
+                limit=f"{len(wanted)} files and folders",
+                repair="Materialize the report again.",
+            ),
+            Check(
+                "above_floor",
+                False,
+                {"report_complete": False},
+                found="an incomplete report",
+                limit=f"top-1 accuracy of at least {percent(floor)}",
+                repair="Materialize the report again.",
+            ),
         ]
-    ordered = (
-        0 <= metrics["top1_low"] <= metrics["top1"] <= metrics["top5"] <= 1
-        and metrics["top1"] <= metrics["coarse_top1"]
-    )
-    possible = ordered and all(np.isfinite(value) for value in metrics.values())
+    impossible = _impossible(metrics)
     return [
-        Check("report_complete", bool(possible), {"files": len(wanted)}),
+        Check(
+            "report_complete",
+            not impossible,
+            {"files": len(wanted), "impossible": impossible},
+            found=f"all {len(wanted)} files"
+            + (f", and impossible figures: {'; '.join(impossible)}" if impossible else ""),
+            limit="every file, and figures that are possible",
+            repair="Materialize the predictions and then the report again.",
+        ),
         check_floor(metrics, floor),
     ]
 
 
-def check_floor(metrics: dict[str, float], floor: float) -> Check:
+def check_floor(metrics: dict[str, Any], floor: float) -> Check:
     """The quality gate: whether top-1 accuracy reaches `floor`."""
-    return Check("above_floor", metrics["top1"] >= floor, {"top1": metrics["top1"], "floor": floor})
+    return Check(
+        "above_floor",
+        metrics["top1"] >= floor,
+        {"top1": metrics["top1"], "floor": floor},
+        found=f"top-1 accuracy of {percent(metrics['top1'])}",
+        limit=f"at least {percent(floor)}",
+        repair="Read the report for the reason, then train the model again; its floor is in "
+        "params.yaml under `floors`.",
+    )
+
+
+def _impossible(metrics: dict[str, Any]) -> list[str]:
+    """What is wrong with the figures themselves, in words."""
+    chain = [0, *(metrics[key] for key in ("top1_low", "top1", "top5")), 1]
+    found = [
+        f"{name} is {value}"
+        for name, value in metrics.items()
+        if not isinstance(value, str) and not np.isfinite(value)
+    ]
+    if chain != sorted(chain):
+        found.append("0 ≤ top1_low ≤ top1 ≤ top5 ≤ 1 does not hold")
+    if not metrics["top1"] <= metrics["coarse_top1"]:
+        found.append("top1 is above coarse_top1")
+    return found
 
 
 def _pictures(
@@ -321,7 +282,8 @@ def _pictures(
     classes: Classes,
     data: pa.Table,
     history: pd.DataFrame,
-) -> dict[str, Figure]:
+) -> dict[str, Any]:
+    """Matplotlib's figures by name; their type is not imported before `plots` sets the backend."""
     fine = predicted.target == "fine"
     images, names = pixels(data), np.array(classes.names)
     shown = np.random.default_rng(0).choice(len(predicted.true), EXAMPLES, replace=False)
@@ -350,24 +312,28 @@ def _pictures(
             list(names[predicted.predicted[shown]]),
         ),
     }
-    return (
-        figures | {"confusion_fine": plots.plot_confusion(evaluation.fine, classes.coarse_of)}
-        if fine
-        else figures
-    )
+    if fine:
+        figures["confusion_fine"] = plots.plot_grouped_confusion(
+            evaluation.fine, classes.coarse_of, classes.coarse_names
+        )
+    return figures
 
 
 def _shared(
     name: str, evaluation: Evaluation, provenance: dict[str, Any], calibration: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the page and the model card both tell."""
+    """What the page and the model card have in common."""
     started_from = starting_point(provenance["weights"]["name"])
-    classes = "100 classes" if evaluation.target == "fine" else "20 superclasses"
+    fine = evaluation.target == "fine"
+    images = "generated images" if provenance["generated"] else "CIFAR-100"
+    weakest = evaluation.classes.nsmallest(WEAKEST, "recall")
     return {
         "name": name,
-        "title": f"{name} on {'generated images' if provenance['generated'] else 'CIFAR-100'}",
-        "fine": evaluation.target == "fine",
-        "subtitle": f"{classes}, profile {provenance['profile']}, {evaluation.metrics['n']:,} test images, started from {started_from}",
+        "title": f"{name} on {images}",
+        "fine": fine,
+        "subtitle": f"{'100 classes' if fine else '20 superclasses'}, "
+        f"profile {provenance['profile']}, {count(evaluation.metrics['n'])} test images, "
+        f"started from {started_from}",
         "started_from": started_from,
         "generated": provenance["generated"],
         "metrics": evaluation.metrics,
@@ -375,16 +341,47 @@ def _shared(
         "provenance": provenance,
         "recipe": provenance["recipe"],
         "calibration": calibration,
-        "worst_names": [
-            name
-            for name, row in evaluation.classes.nsmallest(WORST, "recall").iterrows()
-            if row["recall"] < 1
-        ],
+        "worst_names": list(weakest.index[weakest["recall"] < 1]),
     }
 
 
+def _page_tables(evaluation: Evaluation) -> dict[str, Table]:
+    confused = evaluation.tables["most_confused"].reset_index()
+    return {
+        "worst": _of_classes(evaluation.classes.nsmallest(WEAKEST, "recall")),
+        "classes": _of_classes(evaluation.classes),
+        "superclasses": _of_classes(evaluation.superclasses),
+        "confused": Table(
+            list(confused.columns),
+            [
+                [str(first), str(second), *map(count, counts)]
+                for first, second, *counts in confused.itertuples(index=False)
+            ],
+            frozenset({"and"}),
+        ),
+    }
+
+
+def _of_classes(table: pd.DataFrame) -> Table:
+    """Precision, recall and F1 as people read them."""
+    superclass = ["superclass"] if "superclass" in table else []
+    rows = [
+        [
+            str(name),
+            *(row[key] for key in superclass),
+            percent(row["precision"]),
+            with_interval(*(percent(row[key]) for key in ("recall", "recall_low", "recall_high"))),
+            percent(row["f1"]),
+            count(row["n"]),
+        ]
+        for name, row in table.iterrows()
+    ]
+    headings = [str(table.index.name), *superclass, "precision", "recall", "F1", "images"]
+    return Table(headings, rows, frozenset(superclass))
+
+
 def _coarse_names(predicted: Predictions, classes: Classes) -> pd.DataFrame:
-    """True and predicted superclass of every image: what DVC's confusion plot is drawn from."""
+    """True and predicted superclass of every image, from which DVC draws its confusion plot."""
     names = np.array(classes.coarse_names)
     return pd.DataFrame(
         {
@@ -392,7 +389,3 @@ def _coarse_names(predicted: Predictions, classes: Classes) -> pd.DataFrame:
             "predicted": names[classes.coarse_of[predicted.predicted]],
         }
     )
-
-
-def _named(table: pd.DataFrame) -> pd.DataFrame:
-    return table.reset_index().rename(columns={"recall_low": "recall from", "recall_high": "to"})

@@ -1,22 +1,20 @@
-"""What a search leaves: its trials as a table, Optuna's storage and pictures, a page, and the winner as a recipe."""
+"""What a search leaves: a table of trials, Optuna's storage and pictures, a page, the winner."""
 
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import optuna
 import pandas as pd
 import yaml
-from matplotlib import pyplot as plt
 from optuna.trial import FrozenTrial, TrialState
-from optuna.visualization import matplotlib as drawing
 
 from cifar_pipeline.artifacts import replacing_folder, write_json
-from cifar_pipeline.drawing.pages import encoded, render, table_html
-from cifar_pipeline.drawing.plots import save
+from cifar_pipeline.drawing.numbers import NONE, count, decimal, percent
+from cifar_pipeline.drawing.pages import Table, encoded, render
+from cifar_pipeline.drawing.plots import own_style, save
 from cifar_pipeline.search.space import decoded
 from cifar_pipeline.search.study import (
     ACCURACIES,
@@ -41,12 +39,23 @@ TRIALS, WINNER, PROVENANCE, STORAGE, PAGE, PLOTS = (
     "plots",
 )
 CUT_FROM = 20
+WRITTEN: dict[str, Callable[[Any], str]] = {
+    "trial": count,
+    "accuracy": lambda share: NONE if pd.isna(share) else percent(share),
+    "folds": lambda shares: ", ".join(
+        percent(float(share)) for share in shares.split(", ") if share
+    ),
+    "epochs": count,
+    "seconds": lambda seconds: decimal(seconds, 1),
+}
+"""How the columns with figures are written."""
 LEGEND = 12
 """Trials that a legend has room for."""
 PICTURES = {
-    "parallel": "Parallel coordinates: a line a trial, its accuracy and the value that it had of each setting",
-    "importances": "Bars of how much each setting decided the accuracy (PED-ANOVA)",
-    "intermediate": "Validation accuracy of every trial in its first fold, epoch by epoch; lines that end early were pruned",
+    "parallel": "Parallel coordinates: a line per trial through its accuracy and its settings",
+    "importances": "Bars of how much each setting influenced the accuracy (PED-ANOVA)",
+    "intermediate": "Validation accuracy of every trial in its first fold by epoch; lines that end "
+    "early were pruned",
 }
 
 
@@ -59,9 +68,11 @@ def write_search(
     provenance: dict[str, Any],
     storage: Path,
 ) -> dict[str, Any]:
-    """Write `folder`, replacing it; return the key figures.
+    """Write what a search found to `folder`, replacing it, and return the key figures.
 
     Args:
+        studies: by stage.
+        provenance: is stored together with the key figures.
         storage: Optuna's file, which `optuna-dashboard` opens as well.
     """
     trials, summary = trial_table(search, studies), summarize(search, studies)
@@ -87,21 +98,20 @@ def write_search(
         page = render(
             "search.html.j2",
             title=f"Search around {provenance['recipe']}",
-            subtitle=f"profile {provenance['profile']}; validation images and folds of the training split, no test images",
+            subtitle=f"profile {provenance['profile']}; validation images and folds of the "
+            "training split, no test images",
             generated=provenance["generated"],
             summary=summary,
             winner=(new / WINNER).read_text(),
             pictures=pictures,
-            tables={
-                stage: table_html(readable(trials[trials["stage"] == stage])) for stage in studies
-            },
+            tables={stage: _shown(trials[trials["stage"] == stage]) for stage in studies},
         )
         (new / PAGE).write_text(page)
     return summary
 
 
 def trial_table(search: Search, studies: Mapping[str, optuna.Study]) -> pd.DataFrame:
-    """A row a trial that has ended, in the order of the plan: state, accuracy and that of each fold, cost, settings."""
+    """One row per trial that has ended: state, accuracies, cost and settings."""
     rows = [
         {
             "stage": stage,
@@ -123,9 +133,10 @@ def trial_table(search: Search, studies: Mapping[str, optuna.Study]) -> pd.DataF
 
 
 def summarize(search: Search, studies: Mapping[str, optuna.Study]) -> dict[str, Any]:
-    """The best accuracy, how many trials ended how, and the epochs trained beside those of a search without pruning.
+    """The best accuracy, how the trials ended, and the epochs with and without pruning.
 
-    `final_epochs` are those after which the winner's folds were at their best, for a fit that has no validation images.
+    `final_epochs` is after how many epochs the winner's folds were at their best, for a fit that
+    has no validation images.
     """
     summary: dict[str, Any] = {}
     for stage, study in studies.items():
@@ -156,7 +167,7 @@ def summarize(search: Search, studies: Mapping[str, optuna.Study]) -> dict[str, 
 
 
 def described(search: Search, trial: FrozenTrial) -> dict[str, Any]:
-    """One trial, for whoever watches."""
+    """One trial in a few figures, for whoever watches the search."""
     accuracy = (
         {"accuracy": trial.value}
         if trial.state is TrialState.COMPLETE and trial.value is not None
@@ -179,20 +190,24 @@ def described(search: Search, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def draw(study: optuna.Study, folder: Path) -> None:
-    """Optuna's pictures of a study, as far as its trials allow them, as PNG files in `folder`."""
+    """Draw Optuna's pictures of a study, as far as its trials allow, as PNG files in `folder`."""
     if not ranked(study):
         return
+    # Imported only now, because matplotlib must find the backend that `drawing.plots` names.
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from optuna.visualization import matplotlib as drawing  # noqa: PLC0415
+
     figures = {
         "parallel": drawing.plot_parallel_coordinate,
         "intermediate": drawing.plot_intermediate_values,
     }
-    if len({trial.value for trial in ranked(study)}) > 1:  # of equal accuracies nothing can be said
+    if len({trial.value for trial in ranked(study)}) > 1:  # equal accuracies tell nothing
         figures["importances"] = drawing.plot_param_importances
     labelled = with_short_names(study)
     for name, plot in figures.items():
         with (
             warnings.catch_warnings(),
-            mpl.rc_context({"figure.figsize": (9.2, 4.5), "figure.constrained_layout.use": True}),
+            own_style(**{"figure.figsize": (9.2, 4.5), "figure.constrained_layout.use": True}),
         ):
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             warnings.simplefilter("ignore", UserWarning)
@@ -208,9 +223,10 @@ def draw(study: optuna.Study, folder: Path) -> None:
 
 
 def with_short_names(study: optuna.Study) -> optuna.Study:
-    """The trials that have ended; settings of twenty or more letters without the part before the first dot.
+    """The trials that have ended, with long names of settings cut to what follows the first dot.
 
-    Optuna's parallel coordinates cut names of that length, and those of a recipe's settings differ at their ends.
+    Optuna's parallel coordinates cut off the ends of names of `CUT_FROM` letters or more, and it is
+    in their ends that the names of a recipe's settings differ.
     """
     trials = study.get_trials(deepcopy=False, states=ENDED)
     keys = {key for trial in trials for key in trial.params}
@@ -239,11 +255,16 @@ def with_short_names(study: optuna.Study) -> optuna.Study:
 
 
 def readable(trials: pd.DataFrame) -> pd.DataFrame:
-    """A stage's trials as people read them, best first."""
+    """A stage's trials as text, best first."""
     table = trials.drop(columns=["stage", "error"]).sort_values(
         "accuracy", ascending=False, na_position="last"
     )
-    table["accuracy"] = table["accuracy"].map(
-        lambda accuracy: "" if pd.isna(accuracy) else f"{accuracy:.2%}"
-    )
-    return table.rename(columns={"seconds": "s"})
+    for name, written in WRITTEN.items():
+        table[name] = table[name].map(written)
+    return table.astype(str)
+
+
+def _shown(trials: pd.DataFrame) -> Table:
+    table = readable(trials)
+    rows = [list(row) for row in table.itertuples(index=False)]
+    return Table(list(table.columns), rows, frozenset(table.columns) - set(WRITTEN))

@@ -38,11 +38,11 @@ def test_exact_p_is_the_binomials():
 
 def test_the_interval_holds_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    cells = rng.multinomial(500, [0.6, 0.12, 0.08, 0.2], size=2000)
+    cells = rng.multinomial(500, [0.6, 0.12, 0.08, 0.2], size=1000)
     holds = [
         (found := compare(*of_counts(*counts)))["low"] <= 0.04 <= found["high"] for counts in cells
     ]
-    assert np.mean(holds) == pytest.approx(0.95, abs=0.015)
+    assert np.mean(holds) == pytest.approx(0.95, abs=0.02)
 
 
 def test_every_pair_once():

@@ -287,3 +287,12 @@ def test_predictions_survive_the_disk(tmp_path, prepared):
     assert (read.archive_sha256, read.model_sha256) == ("unknown", "unknown")
     assert np.allclose(read.probabilities, expected.probabilities, atol=1e-6)
     assert np.allclose(read.mirrored, expected.probabilities[::-1], atol=1e-6)
+
+
+def test_top_is_in_the_order_of_predicted():
+    probabilities = np.array([[0.2, 0.3, 0.3, 0.2], [0.25, 0.25, 0.25, 0.25]])
+    predictions = Predictions(
+        np.arange(2), np.zeros(2, int), probabilities, probabilities, "archive", "model"
+    )
+    assert predictions.top(2).tolist() == [[1, 2], [0, 1]]
+    assert predictions.predicted.tolist() == [1, 0]

@@ -1,5 +1,4 @@
 import hashlib
-import json
 
 import cv2
 import numpy as np
@@ -7,7 +6,6 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from cifar_pipeline.dataset.build import write_table
 from cifar_pipeline.dataset.table import pixels, read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.duplicates import (
@@ -16,8 +14,7 @@ from cifar_pipeline.evaluation.duplicates import (
     similarity_bands,
     unique_test_rows,
 )
-from cifar_pipeline.evaluation.subsets import read_list, read_subsets
-from cifar_pipeline.reports.subsets import write_subsets
+from cifar_pipeline.evaluation.subsets import find_subsets, read_list
 from cifar_pipeline.settings.data import UPSTREAM_SHA256, PublishedList, SubsetSettings
 
 TRAIN, TEST = 40, 8
@@ -109,46 +106,18 @@ def test_every_band_of_similarity_has_its_pairs(table):
     assert sum(int(label.split(": ")[1].split()[0]) for label, _ in bands) == 5
 
 
-def test_the_same_table_gives_the_same_bytes(prepared, tmp_path):
-    for name in ("a", "b"):
-        write_subsets(prepared.table, {}, tmp_path, tmp_path / name)
-    names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == ["contact_sheet.png", "duplicates.parquet", "subsets.parquet", "summary.json"]
-    assert all(
-        (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-        for name in names
-    )
-
-
-def upstream_table(prepared, path):
+@pytest.fixture
+def upstream_table(prepared):
+    """The small table, said to have upstream's row order."""
     table = read_table(prepared.table)
-    write_table(
-        table.replace_schema_metadata(
-            {**table.schema.metadata, b"archive_sha256": UPSTREAM_SHA256.encode()}
-        ),
-        path,
+    return table.replace_schema_metadata(
+        {**table.schema.metadata, b"archive_sha256": UPSTREAM_SHA256.encode()}
     )
-    return path
 
 
 def listed(folder, text):
     (folder / "list").write_text(text)
     return PublishedList(path="list", sha256=hashlib.sha256(text.encode()).hexdigest())
-
-
-@pytest.mark.parametrize("text", ["[0, 3]", "0\n3  # a comment\n\n"])
-def test_a_published_list_is_a_subset_more(prepared, tmp_path, text):
-    lists = {"label_errors": listed(tmp_path, text)}
-    counts = write_subsets(
-        upstream_table(prepared, tmp_path / "t.parquet"), lists, tmp_path, tmp_path / "s"
-    )
-    member = read_subsets(tmp_path / "s", np.arange(1000, 1200), UPSTREAM_SHA256)["no_label_errors"]
-    assert list(member.index[~member]) == [1000, 1003]
-    assert (
-        counts["in_no_label_errors"]
-        == json.loads((tmp_path / "s" / "summary.json").read_text())["in_no_label_errors"]
-        == 198
-    )
 
 
 @pytest.mark.parametrize("text", ["[0, 10000]", "a", "[1.5]", "[[1]]", "{}", ""])
@@ -168,21 +137,23 @@ def test_a_list_needs_upstreams_row_order(tmp_path):
         read_list(tmp_path, found, UPSTREAM_SHA256, 10_000)
 
 
-def test_a_list_that_leaves_no_image_is_refused(prepared, tmp_path):
-    lists = {"label_errors": listed(tmp_path, str(list(range(200))))}
-    with pytest.raises(PipelineError, match="no test image is left in the subset no_label_errors"):
-        write_subsets(
-            upstream_table(prepared, tmp_path / "t.parquet"), lists, tmp_path, tmp_path / "s"
-        )
-    assert not (tmp_path / "s").exists()
-
-
 def test_the_subset_that_is_found_keeps_its_name():
     with pytest.raises(ValidationError, match="give the list another name, such as `cifair`"):
         SubsetSettings(lists={"duplicates": PublishedList(path="a", sha256="b")})
 
 
-def test_subsets_of_another_archive_are_refused(prepared, tmp_path):
-    write_subsets(prepared.table, {}, tmp_path, tmp_path / "s")
-    with pytest.raises(PipelineError, match="materialize `test_subsets` again"):
-        read_subsets(tmp_path / "s", np.arange(1000, 1200), "another")
+@pytest.mark.parametrize("text", ["[0, 3]", "0\n3  # a comment\n\n"])
+def test_a_published_list_is_a_subset_more(upstream_table, tmp_path, text):
+    found = find_subsets(upstream_table, {"label_errors": listed(tmp_path, text)}, tmp_path)
+    rows, member = (
+        found.membership[name].to_numpy(zero_copy_only=False)
+        for name in ("row_id", "no_label_errors")
+    )
+    assert rows[~member].tolist() == [1000, 1003]
+    assert found.counts["in_no_label_errors"] == found.summary["in_no_label_errors"] == 198
+
+
+def test_a_list_that_leaves_no_image_is_refused(upstream_table, tmp_path):
+    lists = {"label_errors": listed(tmp_path, str(list(range(200))))}
+    with pytest.raises(PipelineError, match="no test image is left in the subset no_label_errors"):
+        find_subsets(upstream_table, lists, tmp_path)

@@ -1,7 +1,9 @@
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
+from pydantic import ValidationError
 
 from cifar_pipeline.cli import main
 from cifar_pipeline.errors import PipelineError
@@ -9,18 +11,21 @@ from cifar_pipeline.paths import Workspace
 from cifar_pipeline.reports.ledger import (
     INTERVALS,
     Claim,
+    Published,
     Run,
     judge,
     ledger,
-    load_claims,
+    load_published,
     load_runs,
+    markdown,
     merge,
     record,
     run_of,
     write_ledger,
 )
 from cifar_pipeline.settings.reading import load_params
-from tests.reports.test_report import PROVENANCE
+from tests.reports.artefacts import PROVENANCE
+from tests.workspaces import CHECKOUT
 
 CLAIM = Claim(
     system="K1",
@@ -79,7 +84,7 @@ def run(low=0.58, high=0.60, **changes):
     ],
 )
 def test_the_rule(runs, verdict):
-    assert judge(CLAIM, runs)["verdict"] == verdict
+    assert judge(CLAIM, runs).verdict == verdict
 
 
 def test_counts_must_be_equal_and_losses_inside():
@@ -87,48 +92,63 @@ def test_counts_must_be_equal_and_losses_inside():
         CLAIM.model_copy(update={"metric": metric, "value": value})
         for metric, value in (("parameters", 5), ("nll", 1.47))
     )
-    assert judge(parameters, [run()])["verdict"] == judge(loss, [run()])["verdict"] == "reproduced"
-    assert judge(parameters, [run(parameters=6)])["verdict"] == "not reproduced"
+    assert judge(parameters, [run()]).verdict == judge(loss, [run()]).verdict == "reproduced"
+    assert judge(parameters, [run(parameters=6)]).verdict == "not reproduced"
     assert (
-        judge(parameters, [run()])["re-run with its settings"]
-        == "5 (`paper`, from random weights, n 10,000, run 01234567)"
+        judge(parameters, [run()]).cells()["re-run with its settings"]
+        == "5, profile paper, from random weights, 10,000 images, run 01234567"
     )
 
 
 def test_where_the_text_is_silent_the_stored_output_is_judged():
-    silent = CLAIM.model_copy(update={"value": None, "evidence": "not in the text"})
-    assert judge(silent, [run()])["verdict"] == "nothing to reproduce"
-    row = judge(silent.model_copy(update={"output": 0.595}), [run()])
+    silent = CLAIM.model_copy(update={"value": None, "evidence": "only in a stored output"})
+    assert judge(silent, [run()]).verdict == "nothing to reproduce"
+    row = judge(silent.model_copy(update={"output": 0.595}), [run()]).cells()
     assert (row["claimed"], row["what its own code shows"], row["verdict"]) == (
         "–",
-        "59.50%; not in the text",
+        "59.50%, only in a stored output",
         "reproduced",
     )
 
 
-def test_other_settings_are_shown_and_decide_nothing():
-    """The latest of them, not the best."""
-    later = run(
-        0.61, 0.63, profile="laptop", run_id="fedcba9876", finished="2026-03-01T00:00:00+00:00"
+def test_of_other_settings_the_best_and_the_latest_are_shown_and_decide_nothing():
+    best = run(0.7, 0.8, profile="quick", run_id="best")
+    later = run(0.61, 0.63, profile="laptop", run_id="later", finished="2026-03-01T00:00:00+00:00")
+    row = judge(CLAIM, [later, best])
+    assert (row.verdict, row.rerun) == ("not yet run", None)
+    assert [(label, other.run_id) for label, other in row.others] == [
+        ("best", "best"),
+        ("latest", "later"),
+    ]
+    assert row.cells()["runs with other settings"] == (
+        "best: 75.00% (70.00% to 80.00%), profile quick, from random weights, 10,000 images, "
+        "run best; latest: 62.00% (61.00% to 63.00%), profile laptop, from random weights, "
+        "10,000 images, run later"
     )
-    row = judge(CLAIM, [later, run(0.7, 0.8, profile="quick")])
-    assert row["re-run with its settings"] == "–"
-    assert (
-        row["other settings"]
-        == "62.00%, 61.00% to 63.00% (`laptop`, from random weights, n 10,000, run fedcba98)"
-    )
+    (only,) = judge(CLAIM, [best]).others
+    assert only == ("best and latest", best)
+
+
+def test_the_best_loss_is_the_lowest_and_a_count_has_no_best():
+    low = run(profile="quick", run_id="low")
+    low.metrics.update(nll=1.0, nll_low=0.9, nll_high=1.1)
+    high = run(profile="laptop", run_id="high", finished="2026-03-01T00:00:00+00:00")
+    loss, count = (CLAIM.model_copy(update={"metric": metric}) for metric in ("nll", "parameters"))
+    assert [label for label, _ in judge(loss, [low, high]).others] == ["best", "latest"]
+    assert judge(loss, [low, high]).others[0][1] == low
+    assert judge(count, [low, high]).others == (("latest", high),)
 
 
 def test_a_variant_is_shown_and_decides_nothing():
     """Even when it has the paper's settings otherwise."""
     row = judge(CLAIM.model_copy(update={"variant": "cnn9_longer"}), [run(recipe="cnn9_longer")])
-    assert (row["verdict"], row["re-run with its settings"]) == ("not yet run", "–")
-    assert "`cnn9_longer`" in row["other settings"]
-    assert judge(CLAIM, [run(recipe="cnn9_longer")])["other settings"] == "–"
+    assert (row.verdict, row.rerun) == ("not yet run", None)
+    assert "recipe cnn9_longer, profile paper" in row.cells()["runs with other settings"]
+    assert judge(CLAIM, [run(recipe="cnn9_longer")]).others == ()
 
 
 def test_claims_name_recipes_that_exist(params_file):
-    claims = load_claims()
+    claims = load_published().claims
     assert {name for claim in claims for name in (claim.recipe, claim.variant)} - {None} <= set(
         load_params(params_file).recipes
     )
@@ -138,10 +158,24 @@ def test_claims_name_recipes_that_exist(params_file):
     }
 
 
+def test_the_reports_are_named_and_linked_as_in_the_documentation():
+    reports = load_published().reports
+    assert set(reports) == set("KCVRS")
+    page = (CHECKOUT / "docs" / "index.md").read_text(encoding="utf-8")
+    for published in reports.values():
+        assert published.url in page
+        assert published.title in page
+
+
+def test_a_claim_of_no_report_is_refused():
+    with pytest.raises(ValidationError, match="claims of no report: K1"):
+        Published(reports={}, claims=(CLAIM,))
+
+
 def test_a_claim_of_every_system_has_a_row_even_without_runs():
     rows = ledger([])
-    assert len(rows) == len(load_claims())
-    assert set(rows["verdict"]) == {"not yet run", "nothing to reproduce"}
+    assert len(rows) == len(load_published().claims)
+    assert {row.verdict for row in rows} == {"not yet run", "nothing to reproduce"}
 
 
 def test_runs_survive_the_disk_and_are_there_once(tmp_path):
@@ -174,7 +208,7 @@ def test_a_run_is_read_from_its_report(tmp_path):
         run_of("cnn9", tmp_path / "none")
 
 
-def test_its_page_needs_nothing_else(tmp_path):
+def test_its_page_needs_no_network_and_leads_to_the_reports(tmp_path):
     verdicts = write_ledger([run()], tmp_path / "ledger")
     assert verdicts == {
         "reproduced": 2,
@@ -182,9 +216,24 @@ def test_its_page_needs_nothing_else(tmp_path):
         "not yet run": 20,
         "nothing to reproduce": 1,
     }
-    page = (tmp_path / "ledger" / "index.html").read_text()
-    assert "://" not in page
+    page = (tmp_path / "ledger" / "index.html").read_text(encoding="utf-8")
+    links = {published.url for published in load_published().reports.values()}
+    assert set(re.findall(r'"(\w+://.+?)"', page)) == links
+    assert not re.search(r"src=|@import|url\(", page)
     assert "0123456789" in page
+    for kind, sign, verdict in (
+        ("yes", "✓", "reproduced"),
+        ("no", "✗", "not reproduced"),
+        ("open", "…", "not yet run"),
+    ):
+        assert f'<span class="verdict {kind}">{sign} {verdict}</span>' in page
+
+
+def test_the_markdown_leads_to_the_reports_too():
+    lines = markdown(ledger([])).splitlines()
+    assert len({line.count(" | ") for line in lines if "---" not in line}) == 1
+    url = load_published().reports["K"].url
+    assert lines[2].startswith(f"| [K1]({url}) | nine-layer CNN | top-1 | 59.00% |")
 
 
 def test_recording_adds_what_data_holds_once(params_file, tmp_path, monkeypatch):
@@ -203,4 +252,7 @@ def test_recording_adds_what_data_holds_once(params_file, tmp_path, monkeypatch)
             "cnn9",
             "efficientnet_b0",
         ]
-    assert "59.00%, 58.00% to 60.00% (`laptop`, from random weights, n 10,000, run 456)" in printed
+    assert (
+        "best and latest: 59.00% (58.00% to 60.00%), profile laptop, from random weights, "
+        "10,000 images, run 456" in printed
+    )

@@ -5,6 +5,8 @@ What is set in the environment already is kept: `models/environment.py` refuses 
 
 import os
 
+# A personal keras.json could name another backend, or a library that is not installed.
 if not os.environ.get("KERAS_BACKEND"):
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # a personal keras.json could name another
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no banners about oneDNN and instruction sets
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("KERAS_NNX_ENABLED", "false")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no remarks about instruction sets and memory

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,8 +12,12 @@ from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import COARSE, read_table
 from cifar_pipeline.evaluation.progress import Steps
 from cifar_pipeline.inputs.batches import load_images
+from cifar_pipeline.models.environment import import_keras
 from cifar_pipeline.models.saved import load_model, weights_digest
 from cifar_pipeline.settings.recipe import Target
+
+import_keras()
+import keras  # noqa: E402  # quietly, so after the line above
 
 BATCH = 250
 

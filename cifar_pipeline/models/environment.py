@@ -6,6 +6,10 @@ thing, such as the instruction set, are recorded (`numeric_settings` in provenan
 """
 
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cifar_pipeline.errors import PipelineError
 
@@ -22,6 +26,52 @@ REFUSED = {
 """Environment variables by what they do, which a recipe's `epochs` and `float_policy` decide."""
 
 
+BANNERS = (
+    "All log messages before absl::InitializeLog() is called are written to STDERR",
+    "oneDNN custom operations are on",
+    "This TensorFlow binary is optimized to use available CPU instructions",
+    "To enable the following instructions",
+)
+"""Lines that TensorFlow writes whenever it is imported, about nothing that is wrong."""
+
+
+def import_keras() -> None:
+    """Import Keras and its backend, without the backend's banners.
+
+    TensorFlow 2.21 writes some of them before any of its settings for logging apply.
+
+    Raises: PipelineError when the machine's configuration of Keras does not let it start.
+    """
+    if "keras" in sys.modules:
+        return
+    try:
+        with _without_banners():
+            import keras  # noqa: F401, PLC0415  # so that models/saved.py is light to import
+    except (ValueError, ImportError) as error:
+        raise PipelineError(
+            f"Keras cannot be imported ({error}). Correct or remove the file keras.json in "
+            "~/.keras, and unset environment variables whose names begin with KERAS_; if that does "
+            "not help, run `make setup` again"
+        ) from error
+
+
+@contextmanager
+def _without_banners() -> Iterator[None]:
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said:
+        stderr = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            said.seek(0)
+            for line in said.read().decode("utf-8", errors="replace").splitlines():
+                if not any(banner in line for banner in BANNERS):
+                    print(line, file=sys.stderr)
+
+
 def configure_keras() -> None:
     """Set all that Keras takes from its user. Called by whatever builds, loads or trains a model.
 
@@ -33,7 +83,8 @@ def configure_keras() -> None:
                 f"the environment variable {name}={os.environ[name]} {effect}, which is for the "
                 f"recipe to say; run `unset {name}`"
             )
-    import keras  # noqa: PLC0415  # so that models/saved.py is light to import
+    import_keras()
+    import keras  # noqa: PLC0415  # as above
 
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)

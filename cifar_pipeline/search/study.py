@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -178,7 +177,6 @@ class SearchRun:
                     if trial.should_prune():
                         raise optuna.TrialPruned
 
-            keras.backend.clear_session()
             identity = json.dumps([self._identity, recipe.model_dump(mode="json"), number])
             result = train(
                 recipe,

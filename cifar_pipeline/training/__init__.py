@@ -1,0 +1,3 @@
+from cifar_pipeline.models.environment import import_keras
+
+import_keras()  # before a module of this package does

@@ -116,7 +116,7 @@ def plan() -> None:
 @click.argument("assets", nargs=-1, required=True)
 def materialize(assets: tuple[str, ...]) -> None:
     """Run ASSETS, such as `table` and `model/cnn9`, in this process and its children."""
-    from cifar_pipeline.defs.launch import materialize as launch  # noqa: PLC0415  # takes a second
+    from cifar_pipeline.launch import materialize as launch  # noqa: PLC0415  # takes a second
 
     if not launch([tuple(asset.split("/")) for asset in assets]):
         raise SystemExit(1)

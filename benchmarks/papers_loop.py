@@ -4,7 +4,7 @@ Command:
 python -m benchmarks.papers_loop --history data/models/efficientnetv2_b0/history.csv
 > benchmarks/results/papers_loop.md
 
-The figures are images/s and the hours to 80 % of validation accuracy. The weights are random and
+The figures are images/s and the hours to 80% of validation accuracy. The weights are random and
 the images are random bytes, because the time of a step depends on neither.
 """
 
@@ -29,7 +29,7 @@ from cifar_pipeline.training.optimizers import build_optimizer
 
 TRAIN_IMAGES = 40_000
 PAPER_EPOCHS = 15
-CLAIMED = "15 epochs to 82.30 % of validation in 6.52 h on a K80"
+CLAIMED = "15 epochs to 82.30% of validation in 6.52 h on a K80"
 
 
 def paper_model() -> keras.Model:
@@ -129,7 +129,7 @@ def main() -> None:
 
     print("# The paper's loop beside ours\n")
     print("K2 is EfficientNet-B0 in Khanna's report, one of")
-    print("[the five reports](../../docs/index.md#the-five-reports).\n")
+    print("[the five reports](../../docs/ledger.md#the-five-reports).\n")
     print(f"`python -m benchmarks.papers_loop --history {arguments.history}`; {describe()}.")
     print(
         f"n = {arguments.n} interleaved rounds; median (range).\n\n| loop | images/s |\n|---|---|"
@@ -142,7 +142,7 @@ def main() -> None:
     for name in list(loops)[:2]:
         hours[name] = PAPER_EPOCHS * TRAIN_IMAGES / sorted(rates[name])[arguments.n // 2] / 3600
         print(f"{name} {hours[name]:.1f} h; ", end="")
-    print("this is the time to 82.30 %; the report does not say when they passed 80 %.")
+    print("this is the time to 82.30%; the report does not say when they passed 80%.")
     with arguments.history.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     reached = [row for row in rows if float(row["val_accuracy"]) >= 0.8]
@@ -150,11 +150,11 @@ def main() -> None:
         ours = float(reached[0]["seconds"]) / 3600
         first, whole = reached[0], float(rows[-1]["seconds"])
         factor = hours["K2 as written"] * 3600 / whole
-        print(f"`laptop` passed 80 % of validation accuracy after epoch {first['epoch']}, at")
+        print(f"`laptop` passed 80% of validation accuracy after epoch {first['epoch']}, at")
         print(f"{ours:.2f} h (**measured**). Its whole training took {whole / 3600:.2f} h,")
         print(f"1/{factor:.0f} of theirs.")
     else:
-        print("`laptop` did not reach 80 % of validation.")
+        print("`laptop` did not reach 80% of validation.")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def main() -> None:
     print("with `CIFAR_ARCHIVE`, `CIFAR_ARCHIVE_SHA256` and `CIFAR_WEIGHTS_...` set. Printed by")
     print("`python -m benchmarks.profile`. Each model was trained once.\n")
     print(
-        "| model | started from | top-1, % (95 % interval) | top-5 | superclass "
+        "| model | started from | top-1, % (95% interval) | top-5 | superclass "
         "| without duplicates | ECE, scaled | training, min |"
     )
     print("|---|---|---|---|---|---|---|---|")
@@ -80,7 +80,7 @@ def main() -> None:
     ensembles = pd.read_csv(home.leaderboard / ENSEMBLES)
     if len(ensembles):
         print(
-            "\n| ensemble | members | passes | top-1, % (95 % interval) "
+            "\n| ensemble | members | passes | top-1, % (95% interval) "
             "| gain over its best member, points |\n|---|---|---|---|---|"
         )
         for ensemble in ensembles.to_dict("records"):

@@ -131,7 +131,7 @@ def main() -> None:
     best_value = studies["whole"].best_value
     print(f"\n## In {ORDERS:,} random orders of these trials\n")
     print("Each row compares one form of halving with unpruned trials of as many epochs in all.")
-    print("Figures are medians with the 5 % and 95 % quantiles. They describe these trials only.\n")
+    print("Figures are medians with the 5% and 95% quantiles. They describe these trials only.\n")
     print(
         "| first decision after | share of the epochs, % | points lost | best trial found "
         "| points lost without pruning | best trial found without pruning |"

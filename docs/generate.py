@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from pydantic.json_schema import models_json_schema
 
 from cifar_pipeline.cli import main as cifar
+from cifar_pipeline.reports.ledger import load_published
 from cifar_pipeline.settings.base import NAME
 from cifar_pipeline.settings.params import Params
 from cifar_pipeline.settings.recipe import Recipe
@@ -41,15 +42,24 @@ LEDGER = """\
 Each row is a figure that one of the five reports states, or that stands in its stored outputs only.
 It is shown beside what the report's own code supports and what our runs reached.
 
-- A claim is *reproduced* when it lies inside the 95 % interval of a run with the report's own
+- A claim is *reproduced* when it lies inside the 95% interval of a run with the report's own
   settings (the profile `paper`), started from the same weights and measured on all 10,000 test
   images. A count must be equal.
 - It is *not reproduced* when it lies outside.
 - It is *not yet run* when there is no such run, whatever another recipe has reached.
 
 `cifar ledger` prints this table from `cifar_pipeline/reports/claims.yaml` and
-`benchmarks/results/runs.json`. `cifar ledger --record` first adds the runs that `data/` holds. The
-letters name the reports, which [index.md](index.md#the-five-reports) lists.
+`benchmarks/results/runs.json`. `cifar ledger --record` first adds the runs that `data/` holds.
+"""
+REPORTS = """\
+
+## The five reports
+
+The letters stand for five student reports, here and in the recipes and results. The number after a
+letter counts the systems of a report; an `s` marks a system that predicts the 20 superclasses.
+
+| letter | author | report |
+|---|---|---|
 """
 
 
@@ -72,11 +82,16 @@ def configuration() -> str:
 
 
 def ledger() -> str:
-    """docs/ledger.md: what `cifar ledger` prints."""
+    """docs/ledger.md: what `cifar ledger` prints, and the reports by their letters."""
     printed = CliRunner().invoke(cifar, ["ledger"], catch_exceptions=False)
     if printed.exit_code:
         raise SystemExit(printed.output)
-    return f"{NOTE}\n{LEDGER}\n{printed.output}"
+    rows = [
+        f"| {letter} | {report.author} | [{report.title}]({report.url})"
+        + (f", with [its code]({report.code}) |" if report.code else " |")
+        for letter, report in load_published().reports.items()
+    ]
+    return f"{NOTE}\n{LEDGER}\n{printed.output}{REPORTS}" + "\n".join([*rows, ""])
 
 
 PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration, "ledger.md": ledger}

@@ -68,6 +68,8 @@ class Publication(Settings):
     title: str
     url: str = ""
     """empty where it is not public"""
+    code: str = ""
+    """where its code is, if that is another place"""
 
 
 class Claim(Settings):

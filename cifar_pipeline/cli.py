@@ -193,14 +193,14 @@ def report(model: str, in_browser: bool) -> None:
         metrics = metrics_of(home, model)
         click.echo(line_of(home, model, metrics))
     scaled = (
-        f", {metrics['ece15_scaled']:.3f} at temperature {metrics['temperature']:.2f}"
+        f", {metrics['ece15_scaled']:.2%} at temperature {metrics['temperature']:.2f}"
         if "temperature" in metrics
         else ""
     )
     click.echo(
         f"  without near-duplicates {metrics['no_duplicates_top1']:.2%} "
         f"(n {metrics['no_duplicates_n']:,})  loss {metrics['nll']:.3f}  "
-        f"calibration error {metrics['ece15']:.3f}{scaled}"
+        f"calibration error {metrics['ece15']:.2%}{scaled}"
     )
     if in_browser:
         click.launch(str(home.report(model) / "index.html"))

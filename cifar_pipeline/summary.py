@@ -8,7 +8,7 @@ from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.params import Params
 
 SHOWN = (
-    *("top1", "top1_low", "top1_high", "top5", "coarse_top1", "n"),
+    *("top1", "top1_low", "top1_high", "top5", "coarse_top1", "n", "images"),
     *("no_duplicates_top1", "no_duplicates_n", "nll", "ece15"),
 )
 """The figures of every report that commands print."""
@@ -31,10 +31,11 @@ def metrics_of(home: Workspace, model: str) -> dict[str, Any]:
 def line_of(home: Workspace, model: str, metrics: dict[str, Any]) -> str:
     """A model's key figures in a line."""
     low, high = 100 * metrics["top1_low"], 100 * metrics["top1_high"]
+    generated = " generated images" if metrics["images"] == "generated" else ""
     return (
         f"  {model:18} top-1 {metrics['top1']:6.2%} ({low:.2f} to {high:.2f})  "
         f"top-5 {metrics['top5']:6.2%}  superclass {metrics['coarse_top1']:6.2%}  "
-        f"n {metrics['n']:,}  {home.report(model) / 'index.html'}"
+        f"n {metrics['n']:,}{generated}  {home.report(model) / 'index.html'}"
     )
 
 

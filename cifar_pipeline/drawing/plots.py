@@ -84,7 +84,8 @@ def plot_curves(history: pd.DataFrame) -> Figure:
                 fontsize=8,
             )
         panel.legend()
-    _percent(panel, "y")
+        if quantity == "accuracy":
+            _percent(panel, "y")
     return figure
 
 

@@ -1,7 +1,7 @@
 """Lines on stderr about work that would otherwise be silent for a minute or more."""
 
 import sys
-import time
+from time import monotonic
 
 LINE_EVERY_S = 5.0
 
@@ -16,13 +16,13 @@ class Steps:
 
     def __init__(self, what: str, total: int) -> None:
         self._what, self._total, self._done = what, total, 0
-        self._start = self._last_line = time.monotonic()
+        self._start = self._last_line = monotonic()
         self._after_first = self._start
         _say(f"{what}, {total} {'step' if total == 1 else 'steps'}")
 
     def finish_one(self) -> None:
         """Count one finished step; print a line if the last one is `LINE_EVERY_S` old."""
-        now = time.monotonic()
+        now = monotonic()
         self._done += 1
         if self._done == self._total:
             _say(f"{self._what}: done in {now - self._start:.0f} s")

@@ -5,7 +5,7 @@ from cifar_pipeline.evaluation.progress import Steps
 def test_no_estimate_before_there_are_steps_to_estimate_from(monkeypatch, capsys):
     """The first step, which also traces, took 30 s; each later one takes 2 s."""
     seconds = iter([0, 30, 32, 34, 36])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(progress, "monotonic", lambda: next(seconds))
     steps = Steps("predicting 10 images", 4)
     for _ in range(4):
         steps.finish_one()

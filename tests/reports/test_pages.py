@@ -91,7 +91,9 @@ def measured(pages, folder, scheme):
 
 @pytest.fixture(scope="module")
 def pages(made, classes, shared_inputs, labels, tmp_path_factory):
-    """A report, a leaderboard of models with long names, and the ledger of the recorded runs."""
+    """A report, a leaderboard of models with long names, the ledger of our runs, and a search."""
+    from tests.search.test_results import write_told  # takes seconds, as Keras does
+
     folder = tmp_path_factory.mktemp("pages")
     entries = {
         name: entry_of(
@@ -115,10 +117,12 @@ def pages(made, classes, shared_inputs, labels, tmp_path_factory):
     write_leaderboard(entries, ensembles, folder / "leaderboard")
     runs = load_runs(CHECKOUT / "benchmarks" / "results" / "runs.json")
     write_ledger(runs, folder / "ledger")
+    write_told(folder / "search")
     return {
         "report": made / "index.html",
         "leaderboard": folder / "leaderboard" / "index.html",
         "ledger": folder / "ledger" / "index.html",
+        "search": folder / "search" / "index.html",
     }
 
 

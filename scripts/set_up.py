@@ -20,7 +20,7 @@ from pathlib import Path
 from scripts.fetching import ROOT, Installer, SetUpError, call
 
 REQUIREMENTS = ROOT / "requirements"
-VENV, VENV_DVC = (ROOT / ".venv").resolve(), (ROOT / ".venv-dvc").resolve()
+VENV, VENV_DVC = ROOT / ".venv", ROOT / ".venv-dvc"
 SIZES = {
     "cpu": "about 650 MB to download and 2.8 GB on disk, two minutes on a fast connection",
     "gpu": "several GB to download, CUDA's libraries among them, and many minutes",
@@ -120,7 +120,7 @@ def fault(folder: Path, command: str, module: str | None = None) -> str | None:
     if done.returncode != 0:
         return f"it has no {module}"
     script = folder / "bin" / command
-    here = rb"(#!|[\"'])" + re.escape(os.fsencode(python))
+    here = rb"(#!|[\"'])" + re.escape(os.fsencode(folder.resolve() / "bin" / "python"))
     if script.exists() and not re.search(here, script.read_bytes()[:4096]):
         return "it was made in another folder"
     return None
@@ -130,10 +130,13 @@ def make_environment(folder: Path, *, why: str, with_pip: bool) -> None:
     """Create a virtual environment, in place of one that cannot be used."""
     if folder.is_file():
         raise SetUpError(f"{folder} is a file, where a folder is to be made; move it away")
+    if folder.is_symlink() and not folder.exists():
+        target = folder.readlink()
+        raise SetUpError(f"{folder} is a link to {target}, which does not exist")
     if folder.exists():
         say(f"{folder.name} is made anew: {why}.")
     try:
-        venv.EnvBuilder(clear=True, symlinks=True, with_pip=with_pip).create(folder)
+        venv.EnvBuilder(clear=True, symlinks=True, with_pip=with_pip).create(folder.resolve())
     except subprocess.CalledProcessError as error:
         output = (error.output or b"").decode(errors="replace")
         raise SetUpError(f"{sys.executable} cannot make {folder}:\n{output}") from None
@@ -174,7 +177,7 @@ def write_stamp(folder: Path, stamp: str) -> None:
 def link_dvc() -> None:
     """Give `.venv` the command `dvc`, so that one folder on the PATH is enough."""
     link, command = VENV / "bin" / "dvc", VENV_DVC / "bin" / "dvc"
-    target = os.path.relpath(command, link.parent)
+    target = os.path.relpath(command.resolve(), link.parent.resolve())
     if not (link.is_symlink() and str(link.readlink()) == target):
         link.unlink(missing_ok=True)
         link.symlink_to(target)

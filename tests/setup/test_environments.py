@@ -83,11 +83,24 @@ def test_a_broken_environment_is_replaced_whole(environment, capsys):
     assert capsys.readouterr().out == ".venv is made anew: it is broken.\n"
 
 
-def test_a_link_to_nowhere_gets_its_folder(tmp_path):
+def test_an_environment_behind_a_link(root, tmp_path):
+    disk = tmp_path / "large disk"
+    disk.mkdir()
+    (root / ".venv").symlink_to(disk)
+    set_up.make_environment(root / ".venv", why="", with_pip=False)
+    assert (root / ".venv").is_symlink()
+    # It is made for the folder where it lies, as its scripts say.
+    assert str(disk) in (disk / "bin" / "activate").read_text(encoding="utf-8")
+    (disk / "bin" / "dvc").write_text(f"#!{disk}/bin/python\n", encoding="utf-8")
+    assert set_up.fault(root / ".venv", "dvc") is None
+
+
+def test_a_link_to_nowhere_is_said(tmp_path):
     link = tmp_path / ".venv"
-    link.symlink_to(tmp_path / "large disk" / "environment")
-    set_up.make_environment(link.resolve(), why="it does not exist", with_pip=False)
-    assert (link / "bin" / "python").exists()
+    link.symlink_to(tmp_path / "a disk that is not there")
+    with pytest.raises(fetching.SetUpError, match="is not there, which does not exist"):
+        set_up.make_environment(link, why="", with_pip=False)
+    assert not link.exists()
 
 
 def test_a_file_in_the_way_is_not_touched(tmp_path):

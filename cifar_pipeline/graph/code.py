@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +83,10 @@ class Code:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._modules: dict[str, Module] = {}
+        self._known = frozenset(
+            ".".join(path.relative_to(folder).with_suffix("").parts)
+            for path in folder.rglob("*.py")
+        )
         self._files = {
             path.name: path
             for path in sorted(folder.rglob("*"))
@@ -127,11 +131,9 @@ class Code:
     def _module(self, name: str) -> Module:
         if name not in self._modules:
             path = self._folder.joinpath(*name.split(".")).with_suffix(".py")
-            self._modules[name] = _parsed(path.read_text(encoding="utf-8"), name, self._exists)
+            text = path.read_text(encoding="utf-8")
+            self._modules[name] = _parsed(text, name, self._known)
         return self._modules[name]
-
-    def _exists(self, module: str) -> bool:
-        return self._folder.joinpath(*module.split(".")).with_suffix(".py").is_file()
 
     def _units(self, name: Name) -> Iterator[tuple[Name, Unit]]:
         """The units of a definition, with its module's other statements."""
@@ -146,7 +148,7 @@ class Code:
         module = self._module(name.module)
         imports = dict(module.imports)
         for node in unit.nodes:
-            imports |= _imports_within(node, self._exists)
+            imports |= _imports_within(node, self._known)
         attributes: dict[str, set[str]] = {}
         names: set[str] = set()
         for node in _walk(unit.nodes):
@@ -194,12 +196,18 @@ class Code:
         return found
 
 
-def _parsed(text: str, name: str, exists: Any) -> Module:
+@lru_cache(maxsize=256)
+def _parsed(text: str, name: str, known: frozenset[str]) -> Module:
+    """A module from its source.
+
+    Args:
+        known: the modules of the package.
+    """
     module = Module()
     for node in ast.parse(text).body:
         match node:
             case ast.Import() | ast.ImportFrom():
-                module.imports |= _imports_within(node, exists)
+                module.imports |= _imports_within(node, known)
             case ast.FunctionDef():
                 module.units[node.name] = Unit([node])
                 for inner in ast.walk(node):  # the bodies of assets are nested in their factories
@@ -247,7 +255,7 @@ def _is_asset(node: ast.AST) -> bool:
     )
 
 
-def _imports_within(node: ast.AST, exists: Any) -> dict[str, tuple[str, str | None]]:
+def _imports_within(node: ast.AST, known: frozenset[str]) -> dict[str, tuple[str, str | None]]:
     """This package's modules and names that a node imports, by what it calls them."""
     found: dict[str, tuple[str, str | None]] = {}
     for statement in ast.walk(node):
@@ -259,7 +267,7 @@ def _imports_within(node: ast.AST, exists: Any) -> dict[str, tuple[str, str | No
         for alias in statement.names:
             as_module = f"{source}.{alias.name}".lstrip(".")
             local = alias.asname or alias.name
-            found[local] = (as_module, None) if exists(as_module) else (source, alias.name)
+            found[local] = (as_module, None) if as_module in known else (source, alias.name)
     return found
 
 

@@ -48,6 +48,14 @@ def called():
         threading.setprofile(None)
 
 
+NOT_IN_A_PLAN = {
+    "settings.data.Source.located",  # settings count by their values,
+    "settings.recipe._changed",  # and validators change none
+}
+METADATA = {"model": "drawing."}
+"""Modules that a body uses for what the UI shows, and for no artefact."""
+
+
 class Probe:
     """Stands where DVC's part of a step is, so that every body runs in this process."""
 
@@ -105,7 +113,10 @@ def test_everything_that_a_stage_calls_is_in_its_plan(smoke, params_file, monkey
             if not _neutral(module)
             if (part := named(module, qualified)) is not None
         }
-        missing[key] = sorted(name for name in names if name not in found)
+        shown = METADATA.get(key[0], " ")
+        missing[key] = sorted(
+            name for name in names - found - NOT_IN_A_PLAN if not name.startswith(shown)
+        )
         assert len(names) > 5, key  # it was seen at all
     assert {key: names for key, names in missing.items() if names} == {}
 

@@ -280,3 +280,21 @@ def test_a_model_depends_on_its_own_architecture_alone(params_file):
         assert f'"models.{module}.features"' in text
         for other in set(modules.values()) - {module}:
             assert f'"models.{other}.features"' not in text, (name, other)
+
+
+SAMPLE = """
+def make(stage: int | None, *rest: float, flag: bool = True) -> dict[str, list[int]]:
+    match rest:
+        case [first, *_] if first > 1e-3:
+            text = f"{first:>{stage}.2f} {'quoted'!r}"
+        case _:
+            text = ""
+    with open(text) as one, open(text) as two:
+        return {key: [1, -2, ...] for key in (one, two) if not flag}
+"""
+
+
+def test_a_digest_is_the_same_under_every_python(package):
+    """A stage must not go stale because a colleague runs another Python."""
+    (package / "work.py").write_text(SAMPLE)
+    assert behind(package)["work.make"] == "15920d039a0e2c8cc66bfffdb54dac93"

@@ -70,7 +70,7 @@ def main() -> None:
         child(*training)
         return
 
-    params = load_params(Workspace.current().params).model_copy(update={"profile": "laptop"})
+    params = load_params(Workspace.current().params).under("laptop")
     trainings = {
         (model, size, memory): (
             memory,

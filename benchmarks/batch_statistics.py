@@ -81,7 +81,7 @@ def main() -> None:
     if training:
         child(training[1])
         return
-    params = load_params(Workspace.current().params).model_copy(update={"profile": "laptop"})
+    params = load_params(Workspace.current().params).under("laptop")
     base = variant(params.recipe("efficientnet_b0_final"), CHANGES)
     seeds = range(base.seed, base.seed + n)
     trainings = {

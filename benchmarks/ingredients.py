@@ -63,11 +63,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=50)
     arguments = parser.parse_args()
     home = Workspace.current()
-    laptop = (
-        load_params(home.params)
-        .model_copy(update={"profile": "laptop"})
-        .recipe("efficientnetv2_b0")
-    )
+    laptop = load_params(home.params).under("laptop").recipe("efficientnetv2_b0")
     steps = [{"size": 64, "epochs": 2}, {"size": 96, "epochs": 1}]
     changes = {"progressive": steps, "train_per_class": arguments.per_class, "epochs": 4}
     base = Recipe.model_validate(laptop.model_dump() | changes)

@@ -165,7 +165,7 @@ def main() -> None:
         rng.integers(0, 256, (20_000, 32, 32, 3), np.uint8),
         np.arange(20_000) % 100,
     )
-    params = load_params(Workspace.current().params).model_copy(update={"profile": "laptop"})
+    params = load_params(Workspace.current().params).under("laptop")
     laptop = params.recipe("efficientnetv2_b0")
     native = laptop.model_copy(update={"augmentation": PAPER, "mixing": None})
     unmixed = laptop.model_copy(update={"mixing": None})

@@ -100,18 +100,15 @@ def main() -> None:
         np.arange(5000), rng.integers(0, 256, (5000, 32, 32, 3), np.uint8), np.arange(5000) % 100
     )
     params = load_params(Workspace.current().params)
-    seed = params.under("paper").recipe("efficientnet_b0").model_copy(update={"weights": "none"})
-    laptop = (
-        params.model_copy(update={"profile": "laptop"})
-        .recipe("efficientnetv2_b0")
-        .model_copy(update={"weights": "none"})
-    )
+    paper = params.under("paper").recipe("efficientnet_b0").model_copy(update={"weights": "none"})
+    laptop = params.under("laptop").recipe("efficientnetv2_b0")
+    laptop = laptop.model_copy(update={"weights": "none"})
     phases = {laptop.phase_at(epoch).size: laptop.phase_at(epoch) for epoch in range(laptop.epochs)}
 
     loops: dict[str, Loop] = {
         "K2 as written": Loop(paper_model(), lambda: PaperGenerator(images, 8), 8, 20),
-        "`seed`, efficientnet_b0": Loop(
-            pipeline_model(seed), lambda: training_batches(images, seed), 8, 20
+        "`paper`, efficientnet_b0": Loop(
+            pipeline_model(paper), lambda: training_batches(images, paper), 8, 20
         ),
     }
     for size, phase in phases.items():

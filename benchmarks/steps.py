@@ -75,7 +75,7 @@ def main() -> None:
         child(*training)
         return
 
-    params = load_params(Workspace.current().params).model_copy(update={"profile": "laptop"})
+    params = load_params(Workspace.current().params).under("laptop")
     trainings = {}
     for model, size, frozen in TRAININGS:
         for form in FORMS:

@@ -98,7 +98,7 @@ def test_percentages_were_measured(page):
         float(figure) for source in sources for figure in re.findall(r"\d+\.?\d*", read(source))
     }
     figures = {float(figure) for figure in FIGURE.findall(read(page))}
-    assert figures - {95.0} <= known  # 95 % intervals
+    assert figures - {95.0} <= known  # 95% intervals
 
 
 def test_the_architecture_lists_the_layers():

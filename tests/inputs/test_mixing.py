@@ -17,6 +17,7 @@ def mixed(batch, seed, **settings):
     return mix(*batch, Mixing(probability=1.0, **settings), np.random.default_rng(seed))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_labels_carry_the_share_of_the_pixels(batch, kind, seed):

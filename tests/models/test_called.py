@@ -18,6 +18,7 @@ from cifar_pipeline.models.registry import build_classifier
 from cifar_pipeline.models.saved import weights_digest
 from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training.keras_file import write_keras_file
+from tests.numbers import off
 
 pytestmark = pytest.mark.numeric
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
@@ -68,11 +69,6 @@ def recipe_of(case: str) -> Recipe:
         "seed": 0,
     }
     return Recipe.model_validate(plain | CASES[case])
-
-
-def off(found, expected) -> float:
-    """The largest difference as a fraction of the largest value."""
-    return float(np.abs(np.asarray(found) - expected).max() / np.abs(expected).max())
 
 
 def limit(case: str) -> float:

@@ -17,12 +17,14 @@ def drawn(n=20_000, seed=0):
     return logits, (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("factor", [0.4, 1.0, 2.5])
 def test_it_finds_the_factor_by_which_logits_were_exaggerated(factor):
     logits, labels = drawn()
     assert fit_temperature(factor * logits, labels).temperature == pytest.approx(factor, rel=0.02)
 
 
+@pytest.mark.numeric
 def test_its_losses_are_scikit_learns():
     logits, labels = drawn(500)
     found = fit_temperature(3 * logits, labels)

@@ -90,12 +90,14 @@ def interrupted(splits, folder, after, identity="a", **changes):
         fitted(splits, folder, stop, identity, **changes)
 
 
+@pytest.mark.numeric
 def test_the_same_seed_gives_the_same_weights(splits, tmp_path):
     first = fitted(splits, tmp_path / "a")
     assert same_weights(first, fitted(splits, tmp_path / "b"))
     assert not same_weights(first, fitted(splits, tmp_path / "c", seed=2))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("changes", [SCHEDULED, PLATEAU], ids=["scheduled", "plateau"])
 def test_a_resumed_training_ends_with_the_same_weights(splits, tmp_path, changes, capsys):
     whole = fitted(splits, tmp_path / "whole", **changes)
@@ -242,7 +244,10 @@ def test_frozen_parts_stay_and_a_resumed_training_with_batch_norm_is_the_same(pr
     pairs = {
         path: (before[f"arr_{index}"], after[f"arr_{index}"]) for index, path in enumerate(paths)
     }
-    same = {path: np.allclose(*pair, rtol=0, atol=1e-6) for path, pair in pairs.items()}
+    same = {
+        path: np.abs(new - old).max() <= 1e-5 * np.abs(old).max()
+        for path, (old, new) in pairs.items()
+    }
     frozen = [
         path
         for path in paths
@@ -288,6 +293,7 @@ def test_checkpoints_do_not_pile_up(splits, tmp_path):
     assert len(list(tmp_path.iterdir())) <= 4
 
 
+@pytest.mark.numeric
 def test_averaged_weights_are_what_is_validated_and_kept(splits, tmp_path):
     result = fitted(splits, tmp_path, optimizer={"name": "sgd", "learning_rate": 0.01, "ema": 0.99})
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -305,6 +311,7 @@ def test_the_best_epoch_is_one_of_the_final_size():
     assert [best_of(history[:count]).epoch for count in (1, 2, 3, 4)] == [1, 2, 3, 3]
 
 
+@pytest.mark.numeric
 def test_augmenting_after_resizing_trains_the_same_model(splits, tmp_path):
     """The papers' order: batches of the network's size in training, 32 pixels in validation and in what is saved."""
     result = fitted(

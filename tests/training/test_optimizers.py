@@ -91,6 +91,7 @@ def test_biases_and_batch_norm_do_not_decay():
     assert np.asarray(bias) == pytest.approx([1.0, 1.0])
 
 
+@pytest.mark.numeric
 def test_each_part_moves_at_its_rate():
     pixels = keras.Input((2,))
     hidden = keras.layers.Dense(2, name="stem_dense")(pixels)
@@ -124,6 +125,7 @@ def test_what_is_frozen_is_left_out():
     assert np.asarray(kernels[1]) == pytest.approx([1.0, 1.0])
 
 
+@pytest.mark.numeric
 def test_the_schedule_is_asked_once_a_step_which_stays_keras_own(monkeypatch):
     def trained(optimizer):
         kernels = [

@@ -342,6 +342,7 @@ def _shared(
         "recipe": provenance["recipe"],
         "calibration": calibration,
         "worst_names": list(weakest.index[weakest["recall"] < 1]),
+        "class_names": list(evaluation.classes.index),
     }
 
 

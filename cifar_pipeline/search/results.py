@@ -195,6 +195,7 @@ def draw(study: optuna.Study, folder: Path) -> None:
         return
     # Imported only now, because matplotlib must find the backend that `drawing.plots` names.
     from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib.ticker import PercentFormatter  # noqa: PLC0415
     from optuna.visualization import matplotlib as drawing  # noqa: PLC0415
 
     figures = {
@@ -214,8 +215,17 @@ def draw(study: optuna.Study, folder: Path) -> None:
             axes = plot(labelled)
             for place in ("left", "center"):
                 axes.set_title("", loc=place)
+            if name == "parallel":
+                # Accuracies are on the left axis and on the bar of colours beside it.
+                _, *names = (label.get_text() for label in axes.get_xticklabels())
+                axes.set_xticks(axes.get_xticks(), ["accuracy", *names], rotation=330)
+                bar = plt.gcf().axes[1]
+                bar.set_ylabel("accuracy")
+                for panel in (axes, bar):
+                    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
             if name == "intermediate":
                 axes.set(xlabel="epoch", ylabel="validation accuracy, first fold")
+                axes.yaxis.set_major_formatter(PercentFormatter(1.0))
                 if (legend := axes.get_legend()) and len(labelled.trials) > LEGEND:
                     legend.remove()
             save(plt.gcf(), folder / f"{name}.png")

@@ -13,7 +13,7 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -62,6 +62,11 @@ class Unit:
         content = json.dumps([_plain(node) for node in self.nodes])
         return hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
 
+    @cached_property
+    def counted(self) -> list[ast.AST]:
+        """Every node that counts."""
+        return list(_walk(self.nodes))
+
 
 @dataclass
 class Module:
@@ -87,6 +92,7 @@ class Code:
             ".".join(path.relative_to(folder).with_suffix("").parts)
             for path in folder.rglob("*.py")
         )
+        self._used: dict[Name, tuple[list[Name], dict[str, str]]] = {}
         self._files = {
             path.name: path
             for path in sorted(folder.rglob("*"))
@@ -110,8 +116,12 @@ class Code:
             for unit_name, unit in self._units(name):
                 if unit_name not in found:
                     found[unit_name] = unit
-                    pending += self._references(unit_name, unit)
-                    files |= self._files_named(unit)
+                    if unit_name not in self._used:
+                        references = list(self._references(unit_name, unit))
+                        self._used[unit_name] = references, self._files_named(unit)
+                    names, named = self._used[unit_name]
+                    pending += names
+                    files |= named
         digests = {str(name): unit.digest for name, unit in found.items()}
         return dict(sorted((digests | files).items()))
 
@@ -146,12 +156,10 @@ class Code:
 
     def _references(self, name: Name, unit: Unit) -> Iterator[Name]:
         module = self._module(name.module)
-        imports = dict(module.imports)
-        for node in unit.nodes:
-            imports |= _imports_within(node, self._known)
+        imports = module.imports | _imports(unit.counted, self._known)
         attributes: dict[str, set[str]] = {}
         names: set[str] = set()
-        for node in _walk(unit.nodes):
+        for node in unit.counted:
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 attributes.setdefault(node.value.id, set()).add(node.attr)
             if isinstance(node, ast.Name):
@@ -183,7 +191,7 @@ class Code:
         """Checksums of the package's other files whose names stand in the code or in such a file."""
         texts = [
             node.value
-            for node in _walk(unit.nodes)
+            for node in unit.counted
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
         found: dict[str, str] = {}
@@ -207,10 +215,11 @@ def _parsed(text: str, name: str, known: frozenset[str]) -> Module:
     for node in ast.parse(text).body:
         match node:
             case ast.Import() | ast.ImportFrom():
-                module.imports |= _imports_within(node, known)
+                module.imports |= _imports([node], known)
             case ast.FunctionDef():
                 module.units[node.name] = Unit([node])
-                for inner in ast.walk(node):  # the bodies of assets are nested in their factories
+                # The bodies of assets are nested in their factories.
+                for inner in ast.walk(node) if name.startswith("defs.") else ():
                     if isinstance(inner, ast.FunctionDef) and inner is not node:
                         module.units[f"{node.name}:{inner.name}"] = Unit([inner])
             case ast.ClassDef() if name.startswith(SETTINGS):
@@ -255,10 +264,10 @@ def _is_asset(node: ast.AST) -> bool:
     )
 
 
-def _imports_within(node: ast.AST, known: frozenset[str]) -> dict[str, tuple[str, str | None]]:
-    """This package's modules and names that a node imports, by what it calls them."""
+def _imports(nodes: Iterable[ast.AST], known: frozenset[str]) -> dict[str, tuple[str, str | None]]:
+    """This package's modules and names that some of the nodes import, by what they call them."""
     found: dict[str, tuple[str, str | None]] = {}
-    for statement in ast.walk(node):
+    for statement in nodes:
         if not isinstance(statement, ast.ImportFrom) or not statement.module:
             continue
         top, _, source = statement.module.partition(".")
@@ -276,17 +285,15 @@ def _neutral(module: str) -> bool:
 
 
 def _walk(nodes: list[ast.AST]) -> Iterator[ast.AST]:
-    """Every node that counts."""
-    for node in nodes:
+    pending = list(nodes)
+    while pending:
+        node = pending.pop()
         yield node
-        yield from _walk(list(_children(node)))
-
-
-def _children(node: ast.AST) -> Iterator[ast.AST]:
-    for _, value in _fields(node):
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST):
-                yield child
+        for _, value in _fields(node):
+            if isinstance(value, ast.AST):
+                pending.append(value)
+            elif isinstance(value, list):
+                pending += [child for child in value if isinstance(child, ast.AST)]
 
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:

@@ -1,5 +1,7 @@
 """Reading params.yaml and recipes/, and checking all of them."""
 
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises: PipelineError when it is missing, is not YAML, repeats a key, or holds something else.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        content = deepcopy(_parsed(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise PipelineError(
             f"{path} is missing; restore it with `git checkout {path.name}`"
@@ -67,6 +69,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise PipelineError(f"{path} holds no settings; restore it with `git checkout {path.name}`")
     return content
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> Any:
+    """The content of YAML. A step reads the same files twice, and a test run reads them hundreds
+    of times; the parser is slow."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def _check_names(params: Params, file: str) -> None:

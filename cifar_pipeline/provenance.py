@@ -1,4 +1,4 @@
-"""What an artefact was made with: versions of libraries, hardware, and the code's revision."""
+"""What an artefact was made with: libraries, settings, hardware, and the code's revision."""
 
 import os
 import platform
@@ -58,7 +58,7 @@ def library_versions() -> dict[str, str]:
 
 
 def numeric_settings() -> dict[str, str]:
-    """Settings of this process that change how results are rounded; part of a training's identity."""
+    """Settings of this process that change how results are rounded."""
     return _set_in_environment(NUMERIC)
 
 
@@ -89,12 +89,13 @@ def code_revision() -> str:
     try:
         commit, changes = (
             subprocess.run(
-                ["git", *command, "--", "."],
+                ["git", *command, "--", "."],  # noqa: S607
                 cwd=package,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 check=False,
-            ).stdout.strip()  # noqa: S607
+            ).stdout.strip()
             for command in (["log", "-1", "--format=%h", "--abbrev=12"], ["status", "--porcelain"])
         )
     except FileNotFoundError:

@@ -1,10 +1,9 @@
-"""Random transforms of training images: the one module that knows albumentations."""
+"""Random transforms of training images; the one module that knows albumentations."""
 
 import os
 
-os.environ.setdefault(
-    "NO_ALBUMENTATIONS_UPDATE", "1"
-)  # it would ask PyPI for a newer version at every import
+# Without it, albumentations asks PyPI for a newer version at every import.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
 import cv2
@@ -12,7 +11,8 @@ import numpy as np
 
 from cifar_pipeline.settings.recipe import Augmentation
 
-# One thread an image: OpenCV's own pool costs more than it gives at 32 pixels, and fights with the network for cores.
+# One thread for each image: at 32 pixels OpenCV's own pool costs more than it gives, and competes
+# with the network for cores.
 cv2.setNumThreads(1)
 
 INTERPOLATIONS = {
@@ -26,8 +26,8 @@ class Augmenter:
     """Applies a recipe's augmentation to batches, each determined by its own seed.
 
     Args:
-        resize: resize to this many pixels first, for recipes that augment after resizing.
-        interpolation: of that resizing: `bicubic`, `bilinear` or `nearest`.
+        resize: pixels a side to resize to first, for recipes that augment after resizing.
+        interpolation: how to resize: `bicubic`, `bilinear` or `nearest`.
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Table + split + recipe to batches, for training, validation and test alike. Knows no Keras: its worker processes start light."""
+"""From table, split and recipe to batches, for training, validation and test alike.
+
+It does not know Keras, so that its worker processes start quickly.
+"""
 
 import logging
 import multiprocessing
@@ -32,17 +35,17 @@ class Images:
     label: np.ndarray
     """(N,) int64"""
     target: Target = "fine"
-    """what the labels are of"""
+    """what the labels stand for: classes or superclasses"""
 
     def __len__(self) -> int:
         return len(self.row_id)
 
     def take(self, rows: np.ndarray) -> "Images":
-        """Those at the places `rows`."""
+        """The images at the places `rows`."""
         return Images(self.row_id[rows], self.pixels[rows], self.label[rows], self.target)
 
     def joined(self, other: "Images") -> "Images":
-        """Both."""
+        """These images followed by the others."""
         pairs = (
             (self.row_id, other.row_id),
             (self.pixels, other.pixels),
@@ -70,9 +73,10 @@ def load_images(
     per_class: int | None = None,
     seed: int = 0,
 ) -> Images:
-    """Load a split, or a stratified subset of it with `per_class` images of each of the 100 classes.
+    """Load a split, or a stratified subset with `per_class` images of each of the 100 classes.
 
-    Raises: PipelineError when table and splits do not belong together, or a class has too few images.
+    Raises: PipelineError when table and splits do not belong together, or a class has too few
+        images.
     """
     content, membership = (
         read_table(table, ["fine_label", "coarse_label", "image"]),
@@ -80,8 +84,8 @@ def load_images(
     )
     if archive_of(membership) != archive_of(content):
         raise PipelineError(
-            f"{splits.name} was made from the archive {archive_of(membership):.12}, {table.name} from {archive_of(content):.12}; "
-            "materialize `splits` again"
+            f"{splits.name} was made from the archive {archive_of(membership):.12}, {table.name} "
+            f"from {archive_of(content):.12}; materialize `splits` again"
         )
     rows = split_rows(membership, split)
     rows = stratified_subset(rows, content["fine_label"].to_numpy()[rows], per_class, seed)
@@ -90,13 +94,14 @@ def load_images(
 
 
 def steps_per_epoch(images: Images, batch_size: int) -> int:
-    """Whole batches in an epoch; which images are left over differs from epoch to epoch.
+    """The number of whole batches in an epoch. Other images are left over in each epoch.
 
-    Raises: PipelineError when there is not one.
+    Raises: PipelineError when there is none.
     """
     if len(images) < batch_size:
         raise PipelineError(
-            f"{len(images)} training images do not fill one batch of {batch_size}; lower the recipe's `batch_size`"
+            f"{len(images)} training images do not fill one batch of {batch_size}; lower the "
+            "recipe's `batch_size`"
         )
     return len(images) // batch_size
 
@@ -104,13 +109,14 @@ def steps_per_epoch(images: Images, batch_size: int) -> int:
 def training_batches(
     images: Images, recipe: Recipe, *, first_epoch: int = 0, workers: int = 0
 ) -> grain.IterDataset:
-    """Shuffled, augmented batches of whole trainings, epoch after epoch: (B, H, W, 3) uint8 and (B, classes) float32.
+    """The shuffled, augmented batches of a whole training, epoch after epoch.
 
-    A batch follows from the recipe's seed and its number alone, so it is the same whoever makes it, and a training that goes
-    on at `first_epoch` gets what an uninterrupted one got.
+    A batch is (B, H, W, 3) uint8 and (B, classes) float32. It follows from the recipe's seed and
+    the batch's number alone, so it is the same whichever process makes it, and a training that
+    resumes at `first_epoch` gets what an uninterrupted one got.
 
     Args:
-        workers: processes beside this one; 0 makes the batches in a thread.
+        workers: processes besides this one; with 0 a thread makes the batches.
     """
     steps = steps_per_epoch(images, recipe.batch_size)
     batches = (
@@ -120,11 +126,10 @@ def training_batches(
         .batch(recipe.batch_size, drop_remainder=True)
         .repeat(recipe.epochs)
         .random_map(_Prepare(images, recipe))
-        .slice(
-            slice(first_epoch * steps, recipe.epochs * steps)
-        )  # last: the random state goes by the number before it
+        # Last, because the random state goes by the number that a batch has before it.
+        .slice(slice(first_epoch * steps, recipe.epochs * steps))
     )
-    # One thread: the transforms hold Python's lock, and what they share is not made for several.
+    # One thread, because the transforms hold Python's lock and share what is not thread-safe.
     iterator = batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=16))
     if workers:
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
@@ -133,7 +138,7 @@ def training_batches(
 
 
 def _end_with_parent(worker: int, workers: int) -> None:
-    """Grain's workers would outlive a training that is killed, and keep its images in memory."""
+    """End a worker with its parent. Grain's would outlive a killed training, with its images."""
     parent = multiprocessing.parent_process()
 
     def wait() -> None:
@@ -145,7 +150,7 @@ def _end_with_parent(worker: int, workers: int) -> None:
 
 
 class _Prepare(grain.transforms.RandomMap):
-    """Rows to a batch, by a random generator of the batch's own."""
+    """Makes a batch of rows, with a random generator of the batch's own."""
 
     def __init__(self, images: Images, recipe: Recipe) -> None:
         self._images, self._labels = images.pixels, images.one_hot()

@@ -8,7 +8,9 @@ from cifar_pipeline.settings.recipe import Mixing
 def mix(
     images: np.ndarray, labels: np.ndarray, settings: Mixing, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Blend a batch with itself in reverse order, in `settings.probability` of the calls. Batches arrive shuffled, so the pairs are random.
+    """Blend a batch with itself in reverse order, in `settings.probability` of the calls.
+
+    Batches arrive shuffled, so the pairs are random.
 
     Args:
         images: (N, H, W, 3) uint8.

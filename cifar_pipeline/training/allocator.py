@@ -1,4 +1,4 @@
-"""How the process that trains gets its memory."""
+"""How the process that trains gets its memory from the C library."""
 
 import ctypes
 import platform
@@ -8,12 +8,13 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what TensorFlow frees instead of giving it back to the kernel, for the rest of the process. Call before the
-    first operation.
+    """Make glibc keep what TensorFlow frees instead of giving it back to the kernel.
 
-    A step on a CPU allocates and frees every activation. With glibc's defaults their pages go back to the kernel and are faulted in
-    and cleared again in the next step (benchmarks/allocator.py; man 3 mallopt). The process then holds the most that it ever used.
-    Other C libraries have other allocators, and are left alone.
+    This holds for the rest of the process and must be called before the first operation. A step on
+    a CPU allocates and frees every activation. With glibc's defaults the pages go back to the
+    kernel, and are faulted in and cleared again in the next step (benchmarks/allocator.py; man 3
+    mallopt). The price is that the process keeps the most memory that it ever used. Other C
+    libraries have other allocators and are left alone.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

@@ -1,4 +1,7 @@
-"""Temperature scaling (Guo et al., 2017): one number by which logits are divided, fitted on validation images alone."""
+"""Temperature scaling (Guo et al., 2017).
+
+Logits are divided by one number, which is fitted on validation images alone.
+"""
 
 import math
 from dataclasses import dataclass
@@ -8,27 +11,32 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 COLDEST, HOTTEST = 0.05, 20.0
-"""Bounds of the search; a model that errs nowhere would otherwise ask for a temperature of zero."""
+"""Bounds of the search. A model without mistakes would otherwise ask for a temperature of zero."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is stored with a model, as calibration.json."""
+    """The content of `calibration.json`, which is stored with a model."""
 
     temperature: float
     n: int
-    """validation images that it was fitted on"""
+    """number of validation images that it was fitted on"""
     loss_before: float | None
-    """their mean negative log-likelihood at temperature 1; None where there are none"""
+    """their mean negative log-likelihood at temperature 1; None if there are none"""
     loss_after: float | None
 
 
 UNCALIBRATED = Calibration(1.0, 0, None, None)
-"""Of a model that was trained on the validation images, too."""
+"""The calibration of a model that was trained on the validation images too."""
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Calibration:
-    """The temperature with the lowest mean negative log-likelihood of `labels` (N,) under softmax(`logits` (N, classes) / temperature)."""
+    """The temperature that makes the labels likeliest under softmax(logits / temperature).
+
+    Args:
+        logits: (N, classes).
+        labels: (N,) integers.
+    """
     logits = np.asarray(logits, np.float64)
 
     def loss(log_temperature: float) -> float:

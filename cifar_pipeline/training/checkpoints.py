@@ -1,7 +1,8 @@
-"""What a training that was killed goes on from: everything that the next epoch depends on, whole or not at all.
+"""What a killed training resumes from: everything that the next epoch depends on, whole or absent.
 
-One folder an epoch, the last two kept, and the best weights that they name. A folder that was cut short, or that belongs
-to another recipe or input, is passed over and removed.
+Each epoch has a folder, of which the last two are kept together with the best weights that they
+name. A folder that was cut short, or that belongs to another recipe or input, is passed over and
+removed.
 """
 
 import json
@@ -36,15 +37,18 @@ class Checkpoints:
     """The checkpoints of one training.
 
     Args:
-        folder: theirs alone; created.
-        identity: of recipe, inputs and whatever else must be the same; checkpoints of another one are not used.
+        folder: holds nothing else; created if it is missing.
+        identity: stands for the recipe, the inputs and whatever else must be the same. Checkpoints
+            of another identity are not used.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
         self._folder, self._identity = folder, identity
 
     def save(self, state: Sequence[Any], history: list[EpochRecord], *, finished: bool) -> None:
-        """Write the checkpoint of the last epoch in `history`, whose best weights are saved already, and remove the oldest.
+        """Write the checkpoint of the last epoch in `history`, and remove the oldest one.
+
+        The best weights must have been saved already.
 
         Args:
             state: Keras variables.
@@ -78,7 +82,10 @@ class Checkpoints:
         return self._folder / f"best-{epoch:04}.weights.h5"
 
     def load(self, shapes: Sequence[tuple[int, ...]]) -> Checkpoint | None:
-        """The latest checkpoint that is whole, of this identity, and of variables of these shapes; what is later is removed."""
+        """The latest checkpoint that is whole and has this identity and variables of these shapes.
+
+        Later ones are removed.
+        """
         for folder in self._epochs():
             if checkpoint := self._read(folder, shapes):
                 return checkpoint

@@ -1,4 +1,4 @@
-"""Which devices train. A GPU that was asked for and is missing is an error, never a quiet CPU run."""
+"""Which devices train. A missing GPU that was asked for is an error, never a quiet CPU run."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -18,10 +18,11 @@ def gpu_names() -> list[str]:
 
 
 def divide_cpu(devices: int) -> None:
-    """Make the CPU that many of TensorFlow's devices, for the rest of the process. Call before the first operation.
+    """Divide the CPU into that many TensorFlow devices, for the rest of the process.
 
-    Small operations keep one core busy and seldom several, so that two devices of one core each can train faster than one device of two
-    cores (benchmarks/steps.py). A machine with a GPU is left as it is, and so is another backend.
+    It must be called before the first operation. Small operations keep one core busy and seldom
+    several, so two devices of one core each can train faster than one device of two cores
+    (benchmarks/steps.py). A machine with a GPU is left as it is, and so is another backend.
 
     Raises: PipelineError when TensorFlow has begun undivided.
     """
@@ -45,34 +46,39 @@ def divide_cpu(devices: int) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(devices)
     except RuntimeError:
         raise PipelineError(
-            f"the CPU cannot be divided into {devices} devices, because this process has computed with TensorFlow already; train in a "
-            "process of its own, or set the recipe's `cpu_devices: 1`"
+            f"the CPU cannot be divided into {devices} devices, because this process has computed "
+            "with TensorFlow already; train in a process of its own, or set the recipe's "
+            "`cpu_devices: 1`"
         ) from None
 
 
 def require_devices(device: str, cpu_devices: int = 1) -> list[str]:
-    """The devices that training will run on: every GPU there is, else the CPU, divided as the recipe asks.
+    """The devices that training will run on: all GPUs, or the CPU divided as the recipe asks.
 
-    Raises: PipelineError when the recipe asks for a GPU and there is none, and when the CPU cannot be divided.
+    Raises: PipelineError when the recipe asks for a GPU and there is none, and when the CPU cannot
+        be divided.
     """
     divide_cpu(cpu_devices)  # first, because looking for GPUs starts TensorFlow
     gpus = gpu_names()
     if device == "gpu" and not gpus:
         raise PipelineError(
-            "the recipe asks for a GPU and the Keras backend sees none. Install the GPU build (`make setup GPU=1`) on a machine "
-            "with an NVIDIA driver, or set the recipe's `device: any` in params.yaml to train on the CPU."
+            "the recipe asks for a GPU and the Keras backend sees none. Install the GPU build "
+            "(`make setup GPU=1`) on a machine with an NVIDIA driver, or set the recipe's "
+            "`device: any` to train on the CPU."
         )
     cpus = keras.distribution.list_devices("cpu")[:cpu_devices]
     if not gpus and len(cpus) < cpu_devices:
         backend = keras.backend.backend()
         raise PipelineError(
-            f"`cpu_devices: {cpu_devices}` needs Keras' TensorFlow backend, not {backend}; set it to 1"
+            f"`cpu_devices: {cpu_devices}` needs Keras' TensorFlow backend, not {backend}; set it "
+            "to 1"
         )
     return gpus or cpus
 
 
 def input_workers(devices: Sequence[str]) -> int:
-    """Processes that make batches: a CPU that trains is slower than one thread of them, a GPU is not."""
+    """How many processes make batches: none for a CPU, which trains more slowly than one thread
+    makes them."""
     if devices[0].startswith("cpu"):
         return 0
     return max(1, min(MOST_WORKERS, (os.cpu_count() or 2) - 1))
@@ -80,26 +86,29 @@ def input_workers(devices: Sequence[str]) -> int:
 
 @contextmanager
 def data_parallel(devices: Sequence[str], batch_size: int) -> Iterator[None]:
-    """Frame in which a model is built and trained on all devices, each taking an equal share of every batch.
+    """The frame in which a model is built and trained on all devices.
 
-    The recipe's batch size is that of a step over all devices, so that its learning rate does not change with their number.
-    BatchNorm's statistics are over all GPUs too (`share_statistics`); dropout's masks repeat from device to device.
+    Each takes an equal share of every batch. The recipe's batch size is that of a step over all
+    devices, so that its learning rate does not change with their number. BatchNorm's statistics are
+    over all GPUs too (`share_statistics`); dropout's masks repeat from device to device.
 
-    Raises: PipelineError when the batch cannot be shared equally, or the Keras backend is not TensorFlow.
+    Raises: PipelineError when the batch cannot be shared equally, or the Keras backend is not
+        TensorFlow.
     """
     if len(devices) == 1:
         yield
         return
     if batch_size % len(devices):
         raise PipelineError(
-            f"a batch of {batch_size} cannot be shared equally by {len(devices)} devices; make the recipe's `batch_size` a multiple, "
-            "or hide devices (CUDA_VISIBLE_DEVICES)"
+            f"a batch of {batch_size} cannot be shared equally by {len(devices)} devices; make the "
+            "recipe's `batch_size` a multiple, or hide devices (CUDA_VISIBLE_DEVICES)"
         )
     if keras.backend.backend() != "tensorflow":
         raise PipelineError(
-            f"{len(devices)} devices need Keras' TensorFlow backend, not {keras.backend.backend()}; hide all but one"
+            f"{len(devices)} devices need Keras' TensorFlow backend, not "
+            f"{keras.backend.backend()}; hide all but one"
         )
-    import tensorflow as tf  # noqa: PLC0415  # what Keras' guide gives for this backend, and no other backend needs it
+    import tensorflow as tf  # noqa: PLC0415  # as in Keras' guide for this backend
 
     with tf.distribute.MirroredStrategy([name.upper() for name in devices]).scope():
         yield

@@ -6,10 +6,11 @@ import keras
 
 
 def multiply_pointwise(model: keras.Model) -> None:
-    """Have the 1×1 convolutions of a model compute as the products of matrices that they are.
+    """Compute the 1×1 convolutions of a model as the matrix products that they are.
 
-    Most of what EfficientNet multiplies is in them, and TensorFlow's own gradient of them is slow on a CPU without AVX-512
-    (benchmarks/steps.py). The layers, their weights and what is saved stay as they are.
+    They do most of EfficientNet's multiplications, and TensorFlow's own gradient of them is slow on
+    a CPU without AVX-512 (benchmarks/steps.py). The layers, their weights and what is saved stay as
+    they are.
     """
     for layer in model._flatten_layers():
         if (

@@ -93,8 +93,8 @@ class Progress(keras.callbacks.Callback):
             steps = self.params["steps"]
             say(
                 f"epoch {epoch + 1}/{self._recipe.epochs} begins: {steps} "
-                f"{'step' if steps == 1 else 'steps'} at {phase.size}×{phase.size} pixels, of which "
-                "the first takes longest"
+                f"{'step' if steps == 1 else 'steps'} at {phase.size}×{phase.size} pixels, of "
+                "which the first takes longest"
             )
 
     def on_test_begin(self, logs: Any = None) -> None:
@@ -168,9 +168,7 @@ def say_interrupted(kept: int, epochs: int) -> None:
     if kept:
         say(f"interrupted; the next run resumes after epoch {kept}/{epochs}")
     else:
-        say(
-            f"interrupted before the end of epoch 1/{epochs}; the next run starts from the beginning"
-        )
+        say(f"interrupted before the end of epoch 1/{epochs}; the next run starts anew")
 
 
 def say(line: str) -> None:

@@ -45,7 +45,7 @@ def train_and_save(
     *,
     folder: Path,
 ) -> tuple[list[Check], dict[str, Any]]:
-    """Train recipe `name`, from its last checkpoint if it was interrupted, and write it to `folder`.
+    """Train recipe `name` and write the model to `folder`, resuming from its last checkpoint.
 
     `data/models/<name>` is not touched, so that a model that fails its checks replaces nothing.
     The checkpoints stay until the caller has recorded the model and removes them.

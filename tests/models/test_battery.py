@@ -136,7 +136,8 @@ def test_k1_has_the_papers_parameters(params_file):
     ("number", "parameters"), [(1, 256_230), (2, 340_838), (3, 342_694), (4, 342_694), (5, 342_694)]
 )
 def test_the_ladder_counted_by_hand(params_file, number, parameters):
-    """130 in the convolution; 2,560 features; 256,100, or 327,808 + 12,900, or 327,808 + 8,256 + 6,500 in the dense layers."""
+    """The convolution has 130 parameters and leaves 2,560 features. The dense layers have 256,100,
+    or 327,808 + 12,900, or 327,808 + 8,256 + 6,500."""
     model = build_classifier(recipe_of(params_file, f"ladder{number}"), MEAN).model
     assert count_parameters(model) == (parameters, parameters)
     dropouts = [
@@ -331,7 +332,8 @@ def weights_file(tmp_path_factory):
 def test_weights_from_a_file_compute_what_keras_own_loading_does(
     weights_file, monkeypatch, tmp_path
 ):
-    """tensorflow #49930, #62193. Only the download is replaced; Keras builds and loads its `imagenet` form itself."""
+    """tensorflow #49930, #62193. Only the download is replaced: Keras builds and loads its
+    `imagenet` form itself."""
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *_, **__: str(weights_file))
     keras_own, ours = (
         backbone(EfficientNet(name="efficientnet_b0"), Construction(32, weights, MEAN))

@@ -11,7 +11,8 @@ def softmax(logits):
 
 
 def drawn(n=20_000, seed=0):
-    """Logits, and labels drawn from their own softmax: calibrated by construction (Gumbel's trick)."""
+    """Logits, and labels drawn from their own softmax (Gumbel's trick), so that the logits are
+    calibrated by construction."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (n, 20))
     return logits, (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)

@@ -1,4 +1,7 @@
-"""More than one device: a CPU divided in two, in a process of its own, because TensorFlow divides devices only at its start."""
+"""Training on more than one device: a CPU divided in two.
+
+Each test needs a process of its own, because TensorFlow divides devices only at its start.
+"""
 
 import json
 import subprocess
@@ -26,15 +29,18 @@ divide_cpu(2)
 divide_cpu(2)  # as a second training in the same process does
 assert keras.distribution.list_devices("cpu") == ["cpu:0", "cpu:1"]
 rng = np.random.default_rng(0)
-images = Images(np.arange(320), rng.integers(0, 256, (320, 32, 32, 3), np.uint8), np.arange(320) % 100)
+pixels = rng.integers(0, 256, (320, 32, 32, 3), np.uint8)
+images = Images(np.arange(320), pixels, np.arange(320) % 100)
+folder = Path(sys.argv[1])
 recipe = Recipe.model_validate(json.loads(sys.argv[2]))
 """
 SHARED_STATISTICS = """
 results = {}
 for devices in (["cpu:0"], ["cpu:0", "cpu:1"]):
     name = str(len(devices))
-    result = train(recipe, images, images, Checkpoints(Path(sys.argv[1], name), "a"), devices=devices)
-    results[name] = {variable.path: float(np.abs(np.asarray(variable)).sum()) for variable in result.model.variables}
+    result = train(recipe, images, images, Checkpoints(folder / name, "a"), devices=devices)
+    variables = result.model.variables
+    results[name] = {one.path: float(np.abs(np.asarray(one)).sum()) for one in variables}
 print(json.dumps(results))
 """
 OWN_STATISTICS = """
@@ -42,19 +48,26 @@ def interrupt(record, left):
     if record.epoch == 2:
         raise KeyboardInterrupt
 # Without validation, so that the last epoch is kept, not the best.
-whole, cut = (Path(sys.argv[1], name) for name in ("whole", "cut"))
+whole, cut = folder / "whole", folder / "cut"
 result = train(recipe, images, None, Checkpoints(whole, "a"))
 try:
     train(recipe, images, None, Checkpoints(cut, "a"), interrupt)
 except KeyboardInterrupt:
     pass
 trained = []
-resumed = train(recipe, images, None, Checkpoints(cut, "a"), lambda record, left: trained.append(record.epoch))
-same = [np.array_equal(*values) for values in zip(result.model.get_weights(), resumed.model.get_weights(), strict=True)]
-still = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"learning_rate": 1e-9})})
-whole = still.model_copy(update={"cpu_devices": 1})
-means = [train(one, images, None, Checkpoints(Path(sys.argv[1], name), "a")).model for name, one in (("two", still), ("one", whole))]
-means = [np.concatenate([v.numpy() for v in model.variables if v.path.endswith("moving_mean")]).tolist() for model in means]
+def note(record, left):
+    trained.append(record.epoch)
+resumed = train(recipe, images, None, Checkpoints(cut, "a"), note)
+pairs = zip(result.model.get_weights(), resumed.model.get_weights(), strict=True)
+same = [np.array_equal(*values) for values in pairs]
+optimizer = recipe.optimizer.model_copy(update={"learning_rate": 1e-9})
+still = recipe.model_copy(update={"optimizer": optimizer})
+undivided = still.model_copy(update={"cpu_devices": 1})
+means = []
+for name, one in (("two", still), ("one", undivided)):
+    variables = train(one, images, None, Checkpoints(folder / name, "a")).model.variables
+    found = [variable.numpy() for variable in variables if variable.path.endswith("moving_mean")]
+    means.append(np.concatenate(found).tolist())
 print(json.dumps([result.devices, trained, same, *means]))
 """
 
@@ -100,7 +113,8 @@ def test_two_devices_train_what_one_trains(tmp_path, recipe):
 
 
 def test_a_divided_cpu_resumes_to_the_same_weights(tmp_path):
-    """Each device's moving statistics are its own during an epoch; their mean, which is what one device has, is what is kept."""
+    """Each device's moving statistics are its own during an epoch. What is kept is their mean,
+    which is what one device has."""
     devices, trained, same, of_two, of_one = output(
         OWN_STATISTICS, tmp_path, BATCH_NORM | {"epochs": 3, "cpu_devices": 2}
     )

@@ -38,7 +38,8 @@ TINY = {
     "epochs": 2,
     "seed": 1,
 }
-# What an interruption could lose: moments, schedule, averages, mixing and dropout; the plateau's and the stopping rule's memory.
+# What an interruption could lose: moments, schedule, averages, mixing and dropout here; the memory
+# of the plateau and of the stopping rule below.
 SCHEDULED = {
     "optimizer": {
         "name": "adamw",
@@ -312,7 +313,7 @@ def test_the_best_epoch_is_one_of_the_final_size():
 
 @pytest.mark.numeric
 def test_augmenting_after_resizing_trains_the_same_model(splits, tmp_path):
-    """The papers' order: batches of the network's size in training, 32 pixels in validation and in what is saved."""
+    """The papers' order: training batches have the network's size, validation images 32 pixels."""
     result = fitted(
         splits, tmp_path, augmentation={"order": "resized", "horizontal_flip": 0.5}, epochs=1
     )

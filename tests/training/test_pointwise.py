@@ -1,4 +1,4 @@
-"""Convolutions of one pixel as products: the same values and gradients, and nothing else is touched."""
+"""Convolutions of one pixel as products: same values, same gradients, nothing else changes."""
 
 import keras
 import numpy as np

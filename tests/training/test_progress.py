@@ -89,7 +89,7 @@ def test_an_interrupted_training_says_where_it_resumes(capsys):
     module.say_interrupted(0, 15)
     assert capsys.readouterr().err.splitlines() == [
         "interrupted; the next run resumes after epoch 2/15",
-        "interrupted before the end of epoch 1/15; the next run starts from the beginning",
+        "interrupted before the end of epoch 1/15; the next run starts anew",
     ]
 
 

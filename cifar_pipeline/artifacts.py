@@ -84,7 +84,8 @@ def read_json(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
         raise PipelineError(f"{path} is damaged ({error}); materialize its asset again") from None
     if missing := sorted(set(keys) - set(content)):
         raise PipelineError(
-            f"{path} has no {', '.join(missing)}: an older release wrote it; materialize its asset again"
+            f"{path} has no {', '.join(missing)}: an older release wrote it; materialize its asset "
+            "again"
         )
     return content
 

@@ -1,8 +1,11 @@
-"""The one exception a user can cause. Its message says what was found, what was expected and how to repair it."""
+"""The one exception that a user can cause.
+
+Its message says what was found, what was expected and how to repair it.
+"""
 
 
 class PipelineError(Exception):
-    """A bad input, setting or environment; shown to the user as its message alone, without a traceback."""
+    """A bad input, setting or environment; users see its message alone, without a traceback."""
 
 
 class DivergedError(PipelineError):

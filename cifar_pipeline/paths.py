@@ -13,7 +13,7 @@ class Workspace:
 
     @classmethod
     def current(cls) -> "Workspace":
-        """`$CIFAR_ROOT` where it is set (tests, several workspaces beside one checkout), else the checkout itself."""
+        """`$CIFAR_ROOT` if it is set, for workspaces beside the checkout; else the checkout."""
         return cls(Path(os.environ.get("CIFAR_ROOT") or Path(__file__).parents[1]).resolve())
 
     def resolve(self, path: str) -> Path:
@@ -76,7 +76,7 @@ class Workspace:
         return self.data / "models" / recipe
 
     def checkpoints(self, recipe: str, profile: str) -> Path:
-        """Neither in DVC nor in git: `dvc repro` deletes a stage's outputs before it runs the stage.
+        """Neither in DVC nor in git: `dvc repro` deletes a stage's outputs before it runs.
 
         By profile, so that a quick look does not end what an hour of training has reached.
         """

@@ -14,8 +14,8 @@ from cifar_pipeline.graph.stages import Key, Stage
 from cifar_pipeline.settings.params import Params
 
 FOLLOWS: dict[str, Any] = {"automation_condition": dg.AutomationCondition.eager()}
-"""Settings of what costs minutes and should keep in step with the models; the UI's Automation page has
-the switch, which is off at first."""
+"""Settings of what costs minutes and should keep in step with the models; the UI's Automation page
+has the switch, which is off at first."""
 Yielded = Iterator[dg.AssetCheckResult | dg.MaterializeResult]
 MODEL_CHECKS = {
     "finite_weights": "No weight of the saved model is NaN or infinite.",

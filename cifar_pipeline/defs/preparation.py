@@ -18,8 +18,8 @@ DOOR_VARIABLE = "CIFAR_DOOR"
 """Set by the command that starts a run's process, when it is one of ours."""
 REPOSITORY_TAG = ".dagster/repository"
 REPOSITORY = "__repository__@cifar_pipeline"
-"""The UI's timeline and its page of a job list the runs that have this tag. Runs that the UI launches
-have it; those of `dagster job execute` do not."""
+"""The UI's timeline and its page of a job list the runs that have this tag. Runs that the UI
+launches have it; those of `dagster job execute` do not."""
 
 
 def prepare(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

@@ -1,4 +1,4 @@
-"""What every asset shares: the resource with the launch-time settings, and how an asset is declared.
+"""What every asset shares: the resource with the launch-time settings, and its declaration.
 
 What happens around an asset's body is in `steps.py`.
 """

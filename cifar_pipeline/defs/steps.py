@@ -25,8 +25,8 @@ from cifar_pipeline.settings.params import Params
 from cifar_pipeline.settings.reading import load_params
 
 REPORTED_ONLY = {"identical_across_splits", "above_floor"}
-"""Checks that block nothing. A real archive never passes the first. A model below its floor keeps its
-report, for people to see why; the leaderboard refuses it."""
+"""Checks that block nothing. A real archive never passes the first. A model below its floor keeps
+its report, for people to see why; the leaderboard refuses it."""
 
 
 @dataclass
@@ -76,8 +76,9 @@ class Step:
 
         Yields: what the asset yields.
 
-        Raises: Failure that says what a blocking check found; nothing is replaced then. PipelineError
-            when an input or a setting changed while the body ran.
+        Raises:
+            Failure: says what a blocking check found; nothing is replaced then.
+            PipelineError: an input or a setting changed while the body ran.
         """
         for check in checks:
             yield _result(check)
@@ -119,7 +120,7 @@ class Step:
         self._staged.clear()
 
     def _check_plan(self) -> None:
-        """That the settings and the code of this step are those that DVC and Dagster will record."""
+        """That this step's settings and code are those that DVC and Dagster will record."""
         if not in_dvc(self.stage, self.params):
             return
         path = self.home.plan(self.stage.key)

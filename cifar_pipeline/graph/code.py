@@ -5,8 +5,8 @@ refers to is followed, through imports, to whatever those refer to. What is foun
 its syntax tree, so that comments, docstrings, formatting and the texts of error messages do not
 count: they change no artefact.
 
-The analysis goes by names and runs nothing. `tests/graph/test_code.py` holds it to what really runs:
-every function of the package that a stage calls must be among what is found here.
+The analysis goes by names and runs nothing. `tests/graph/test_code.py` holds it to what really
+runs: every function of the package that a stage calls must be among what is found here.
 """
 
 import ast
@@ -26,13 +26,13 @@ NEUTRAL = (
     *("settings.params", "settings.reading", "settings.editing", "settings.validation"),
     "paths",  # where artefacts are, not what they are
 )
-"""Modules that decide no artefact: they are not followed. What the settings say counts by its values
-(`graph/plan.py`), not by the code that reads them."""
+"""Modules that decide no artefact: they are not followed. What the settings say counts by its
+values (`graph/plan.py`), not by the code that reads them."""
 SETTINGS = "settings."
 """Of the settings' types only the methods and class variables count: fields count by their values,
 validators refuse and change nothing."""
 VALIDATORS = ("model_validator", "field_validator")
-ENDPOINTS = ("print", "say", "_say")
+TELLING = ("print", "say", "_say")
 """Calls that only tell people something; their arguments do not count."""
 SETUP = "<module>"
 """The unit of a module's statements that are neither imports nor definitions."""
@@ -93,6 +93,8 @@ class Code:
             for path in folder.rglob("*.py")
         )
         self._used: dict[Name, tuple[list[Name], dict[str, str]]] = {}
+        # The package's own statements run in every process.
+        self._always = [Name("__init__", SETUP)] if SETUP in self._module("__init__").units else []
         self._files = {
             path.name: path
             for path in sorted(folder.rglob("*"))
@@ -108,7 +110,7 @@ class Code:
         """
         found: dict[Name, Unit] = {}
         files: dict[str, str] = {}
-        pending = list(roots)
+        pending = [*roots, *self._always]
         for root in roots:
             self._module(root.module).units[root.name]
         while pending:
@@ -188,7 +190,7 @@ class Code:
                 yield from self._resolved(Name(source, imported))
 
     def _files_named(self, unit: Unit) -> dict[str, str]:
-        """Checksums of the package's other files whose names stand in the code or in such a file."""
+        """Checksums of the package's other files that the code, or one of them, names."""
         texts = [
             node.value
             for node in unit.counted
@@ -213,32 +215,43 @@ def _parsed(text: str, name: str, known: frozenset[str]) -> Module:
     """
     module = Module()
     for node in ast.parse(text).body:
-        match node:
-            case ast.Import() | ast.ImportFrom():
-                module.imports |= _imports([node], known)
-            case ast.FunctionDef():
-                module.units[node.name] = Unit([node])
-                # The bodies of assets are nested in their factories.
-                for inner in ast.walk(node) if name.startswith("defs.") else ():
-                    if isinstance(inner, ast.FunctionDef) and inner is not node:
-                        module.units[f"{node.name}:{inner.name}"] = Unit([inner])
-            case ast.ClassDef() if name.startswith(SETTINGS):
-                module.units[node.name] = Unit([*node.bases])
-                for part in node.body:
-                    if key := _counted(part):
-                        module.units[f"{node.name}.{key}"] = Unit([part], owner=node.name)
-            case ast.ClassDef():
-                module.units[node.name] = Unit([node])
-            case ast.Assign() | ast.AnnAssign():
-                if not (name.startswith(SETTINGS) and _is_alias(node)):
-                    for target in ast.walk(node):
-                        if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store):
-                            module.units[target.id] = Unit([node])
-            case ast.Expr(value=ast.Constant()):
-                pass  # a docstring
-            case _:
-                module.units.setdefault(SETUP, Unit([])).nodes.append(node)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module.imports |= _imports([node], known)
+        elif _is_docstring(node):
+            continue
+        elif (defined := _definitions(node, name)) is not None:
+            module.units |= defined
+        else:
+            module.units.setdefault(SETUP, Unit([])).nodes.append(node)
     return module
+
+
+def _definitions(node: ast.stmt, module: str) -> dict[str, Unit] | None:
+    """What a statement of a module defines; None if it is no definition."""
+    if isinstance(node, ast.FunctionDef):
+        # The bodies of assets are nested in their factories.
+        nested = ast.walk(node) if module.startswith("defs.") else ()
+        return {node.name: Unit([node])} | {
+            f"{node.name}:{inner.name}": Unit([inner])
+            for inner in nested
+            if isinstance(inner, ast.FunctionDef) and inner is not node
+        }
+    if isinstance(node, ast.ClassDef):
+        if not module.startswith(SETTINGS):
+            return {node.name: Unit([node])}
+        parts = {key: part for part in node.body if (key := _counted(part))}
+        return {node.name: Unit([*node.bases])} | {
+            f"{node.name}.{key}": Unit([part], owner=node.name) for key, part in parts.items()
+        }
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        if module.startswith(SETTINGS) and isinstance(node.value, ast.Subscript | ast.BinOp):
+            return {}  # the name of a type: `Count = Annotated[...]`, `A = B | C`
+        return {
+            target.id: Unit([node])
+            for target in ast.walk(node)
+            if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store)
+        }
+    return None
 
 
 def _counted(part: ast.stmt) -> str | None:
@@ -252,10 +265,8 @@ def _counted(part: ast.stmt) -> str | None:
     return ast.unparse(part.targets[0]) if isinstance(part, ast.Assign) else None
 
 
-def _is_alias(node: ast.stmt) -> bool:
-    """Whether an assignment in the settings names a type: `Count = Annotated[...]`, `A = B | C`."""
-    value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-    return isinstance(value, ast.Subscript | ast.BinOp)
+def _is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _is_asset(node: ast.AST) -> bool:
@@ -303,21 +314,19 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
             continue  # differ between Python versions, or say nothing
         if name == "decorator_list" and _is_asset(node):
             continue  # the asset's descriptions; what it makes is in its body
-        if name == "body" and isinstance(value, list):
-            value = [
-                statement
-                for statement in value
-                if not (
-                    isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-                )
-            ]
-        if isinstance(node, ast.Raise) and name == "exc" and isinstance(value, ast.Call):
-            value = value.func
-        if isinstance(node, ast.Call) and name in {"args", "keywords"}:
-            called = node.func.id if isinstance(node.func, ast.Name) else ""
-            if called in ENDPOINTS:
-                continue
-        yield name, value
+        if name in {"args", "keywords"} and _only_tells(node):
+            continue
+        if isinstance(node, ast.Raise) and isinstance(value, ast.Call):
+            yield name, value.func
+        elif name == "body" and isinstance(value, list):
+            yield name, [statement for statement in value if not _is_docstring(statement)]
+        else:
+            yield name, value
+
+
+def _only_tells(node: ast.AST) -> bool:
+    called = node.func if isinstance(node, ast.Call) else None
+    return isinstance(called, ast.Name) and called.id in TELLING
 
 
 def _plain(node: Any) -> Any:

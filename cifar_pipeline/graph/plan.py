@@ -1,9 +1,9 @@
 """The plan: for each stage, the settings and the code that decide what it makes.
 
-`data/plan/<stage>.json` is what a stage depends on beside its inputs, behind every door: DVC has the
-file as a dependency, and Dagster's code version is its checksum. The stage `plan` of dvc.yaml writes
-them whenever the package, the recipes or params.yaml have changed, and every Dagster run does so
-before its first step.
+`data/plan/<stage>.json` is what a stage depends on beside its inputs, behind every door: DVC has
+the file as a dependency, and Dagster's code version is its checksum. The stage `plan` of dvc.yaml
+writes them whenever the package, the recipes or params.yaml have changed, and every Dagster run
+does so before its first step.
 """
 
 import hashlib

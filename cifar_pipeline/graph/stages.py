@@ -102,7 +102,7 @@ def build_stages(params: Params) -> dict[Key, Stage]:
         )
     for name in params.models:
         stages += _stages_of_model(name, params, home, path)
-    models = [name for name in params.models]
+    models = list(params.models)
     reports: tuple[Key, ...] = tuple(("report", name) for name in models)
     scored: tuple[Key, ...] = tuple(("predictions", name) for name in models)
     possible = {

@@ -61,7 +61,7 @@ def commit_stages(home: Workspace, *stages: str, wait_s: float = LOCK_WAIT_S) ->
 
 
 def stale_stages(home: Workspace) -> dict[str, Any]:
-    """What `dvc status` finds, by stage: the dependencies and outputs that changed or are missing."""
+    """What `dvc status` finds changed or missing, by stage."""
     found: dict[str, Any] = json.loads(_dvc(home, "status", "--json").stdout or "{}")
     return found
 

@@ -73,8 +73,8 @@ def search_and_save(
     )
     if found != expected:
         raise PipelineError(
-            f"{home.splits} has {found:,} training images, the profile '{params.profile}' {expected:,}; make its data first, with the "
-            "jobs archive_job, table_job and splits_job"
+            f"{home.splits} has {found:,} training images, and the profile '{params.profile}' has "
+            f"{expected:,}; make its data first with `cifar run --profile {params.profile}`"
         )
     data = Data(
         load_images(
@@ -109,15 +109,13 @@ def search_and_save(
             **({"best": best[0].value} if best else {}),
         }
         settings = ", ".join(f"{key} {value}" for key, value in trial.params.items())
-        print(
-            f"trial {trial.number} of the {study.study_name} {trial.state.name.lower()}: {settings}",
-            file=sys.stderr,
-            flush=True,
-        )
+        state = trial.state.name.lower()
+        line = f"trial {trial.number} of the {study.study_name} {state}: {settings}"
+        print(line, file=sys.stderr, flush=True)
         table = readable(trial_table(search, {study.study_name: study}))
-        with tempfile.TemporaryDirectory() as folder:
-            draw(study, Path(folder))
-            report(figures, table.to_markdown(index=False), Path(folder))
+        with tempfile.TemporaryDirectory() as pictures:
+            draw(study, Path(pictures))
+            report(figures, table.to_markdown(index=False), Path(pictures))
 
     searching = SearchRun(
         base, search, data, origin=origin, folder=home.study(name, params.profile), report=follow
@@ -135,7 +133,7 @@ def search_and_save(
         "hardware": hardware(),
         "python": platform.python_version(),
     }
-    # Weights as they are written: a path that this machine put in their place means nothing elsewhere.
+    # Weights as they are written: a path of this machine means nothing elsewhere.
     weights = params.recipe_as_written(name).weights
     winner = searching.winner(studies).model_copy(update={"weights": weights})
     return write_search(

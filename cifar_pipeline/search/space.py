@@ -1,6 +1,8 @@
-"""A search's space in Optuna's terms, and the trials that each stage will run: all of them are known before the first starts.
+"""A search's space in Optuna's terms, and the trials that each stage will run.
 
-So a search that is killed and started again tries what it would have tried. Optuna's seeded random sampler would begin its sequence anew.
+All trials of a stage are known before the first one starts, so that a search that is killed and
+started again tries what it would have tried. Optuna's seeded random sampler would begin its
+sequence anew.
 """
 
 import itertools
@@ -51,7 +53,8 @@ def plan_draws(search: Search) -> list[dict[str, Any]]:
 
 
 def plan_grid(search: Search, best: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Parameters of the second stage's trials: every combination of the values on which `best` disagree, the best's own first."""
+    """Parameters of the second stage's trials: every combination of the values on which `best`
+    disagree, beginning with those of the best trial."""
     assert search.grid is not None
     values = {
         key: list(dict.fromkeys(parameters[key] for parameters in best)) for key in search.space
@@ -60,7 +63,8 @@ def plan_grid(search: Search, best: Sequence[Mapping[str, Any]]) -> list[dict[st
         dict(zip(values, combination, strict=True))
         for combination in itertools.product(*values.values())
     ]
-    # What won once is tried again; of the others, which are many where ranges were drawn from, a choice.
+    # What won once is tried again. The other combinations are many if values were drawn from
+    # ranges, so a random choice of them is tried.
     order = np.random.default_rng(search.seed).permutation(np.arange(1, len(grid)))[
         : search.grid.trials - 1
     ]

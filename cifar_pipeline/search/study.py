@@ -1,4 +1,7 @@
-"""Running a search: trials one after another, each kept when it ends, the running one going on from its last epoch after a kill."""
+"""Running a search: one trial after another, each kept when it ends.
+
+After a kill the trial that was running resumes from its last whole epoch.
+"""
 
 import hashlib
 import json
@@ -42,7 +45,8 @@ class Data:
     validation: Images
 
     def folds(self, count: int, seed: int) -> Folds:
-        """Pairs to train on and to score on: parts of the training split, or the two splits where `count` is 1."""
+        """Pairs to train on and to score on: parts of the training split, or both splits as they
+        are if `count` is 1."""
         if count == 1:
             return [(self.training, self.validation)]
         splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
@@ -53,10 +57,10 @@ class Data:
 
 
 class SearchRun:
-    """One search in a folder of its own, which holds Optuna's storage and the running trial's checkpoints.
+    """One search in a folder of its own, with Optuna's storage and the running trial's checkpoints.
 
     Args:
-        origin: of data, weights and versions; a search is gone on with only where it is the same.
+        origin: of data, weights and versions; a search resumes only if it is the same.
         report: called with the study and the trial whenever one ends.
     """
 
@@ -98,7 +102,8 @@ class SearchRun:
         return {DRAWS: draws, GRID: grid}
 
     def winner(self, studies: dict[str, optuna.Study]) -> Recipe:
-        """The recipe of the best trial of the last stage, at that stage's epochs and batch size, on all training images."""
+        """The recipe of the best trial of the last stage, at that stage's epochs and batch size,
+        for all training images."""
         stage = self._search.grid or self._search.draws
         study = studies[GRID if self._search.grid else DRAWS]
         recipe = recipe_of_trial(self._base, stage, decoded(self._search, ranked(study)[0].params))
@@ -140,7 +145,8 @@ class SearchRun:
             except optuna.TrialPruned:
                 study.tell(trial, state=TrialState.PRUNED)
             except (DivergedError, ValueError) as error:
-                # A rate at which the loss is no longer finite, or settings that do not go together, are a result and not the end.
+                # A loss that is no longer finite, or settings that contradict each other, are a
+                # result of the trial and no reason to end the search.
                 trial.set_user_attr(ERROR, str(error))
                 study.tell(trial, state=TrialState.FAIL)
             shutil.rmtree(checkpoints, ignore_errors=True)
@@ -152,11 +158,13 @@ class SearchRun:
                 if ERROR in trial.user_attrs
             }
             raise PipelineError(
-                f"no trial of the stage `{study.study_name}` came to its end; {'; '.join(sorted(errors))}"
+                f"no trial of the stage `{study.study_name}` came to its end: "
+                f"{'; '.join(sorted(errors))}"
             )
 
     def _score(self, trial: Trial, stage: Draws | Grid, folds: Folds, checkpoints: Path) -> float:
-        """Mean over the folds of the accuracy after the epoch with the lowest loss, as trainings keep their weights."""
+        """Mean accuracy of the folds, each after its epoch with the lowest loss, whose weights a
+        training would keep."""
         recipe = recipe_of_trial(self._base, stage, suggest(trial, self._search.space))
         accuracies: list[float] = []
         best_epochs: list[int] = []
@@ -196,7 +204,8 @@ class SearchRun:
 
 
 def halving(epochs: int) -> optuna.pruners.BasePruner:
-    """Successive halving (Li et al. 2020): at m, 2m, 4m ... epochs, m an eighth of `epochs`, the better half so far goes on."""
+    """Successive halving (Li et al. 2020): the better half of the trials so far continues at m, 2m,
+    4m ... epochs, where m is an eighth of `epochs`."""
     return optuna.pruners.SuccessiveHalvingPruner(
         min_resource=max(1, epochs // 8), reduction_factor=2
     )
@@ -205,8 +214,9 @@ def halving(epochs: int) -> optuna.pruners.BasePruner:
 def _next_trial(study: optuna.Study) -> Trial | None:
     """The trial that a kill interrupted, else the next one of the plan, else None."""
     for running in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        # Optuna offers no way to go on with a trial whose process died (optuna #2705, #6283) but this constructor, which it calls
-        # not recommended. A repeated trial would count twice in the pruner's comparisons.
+        # For a trial whose process died Optuna offers nothing but this constructor, which it does
+        # not recommend (optuna #2705, #6283). A repeated trial would count twice in the pruner's
+        # comparisons.
         return Trial(study, running._trial_id)
     return study.ask() if study.get_trials(deepcopy=False, states=[TrialState.WAITING]) else None
 
@@ -220,9 +230,10 @@ def ranked(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def furthest(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that came to their end, best first, then those that were pruned, of the later epochs first.
+    """The trials that came to their end, best first, then the pruned ones, the latest epochs first.
 
-    Halving lets the first trial through whatever it reaches, and few of the others: the pruned ones belong to the best, too.
+    Halving lets the first trial through whatever it reaches, and few of the others, so the pruned
+    ones can be among the best too.
     """
 
     def reached(trial: FrozenTrial) -> tuple[int, float]:

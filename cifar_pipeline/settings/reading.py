@@ -25,7 +25,8 @@ def load_params(path: Path) -> Params:
     content = read_yaml(path)
     if "recipes" in content:
         raise PipelineError(
-            f"{path} has a section `recipes`; each recipe has a file of its own, recipes/<name>.yaml"
+            f"{path} has a section `recipes`; write each recipe into a file of its own, "
+            "recipes/<name>.yaml"
         )
     files = sorted(recipes_folder(path).glob("*.yaml"))
     recipes = {

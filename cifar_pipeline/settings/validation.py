@@ -1,4 +1,4 @@
-"""Turning pydantic's findings into messages that name the key, what was found and the nearest valid name."""
+"""Turning pydantic's findings into messages: the key, what was found, the nearest valid name."""
 
 import difflib
 import re

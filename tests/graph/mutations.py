@@ -1,7 +1,7 @@
 """Changes of the package and the settings, each with the stages that it has to make stale.
 
-The stages are those of a graph with cnn9 and efficientnet_b0 under the profile `smoke`. What follows
-from a stale stage counts only once it has been made anew and come out different.
+The stages are those of a graph with cnn9 and efficientnet_b0 under the profile `smoke`. Stages that
+follow from a stale one count only once it has been made anew and come out different.
 """
 
 from collections.abc import Iterator

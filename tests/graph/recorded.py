@@ -42,7 +42,7 @@ class Recorded(Copy):
         self.is_complete = True
 
     def plans(self) -> dict[str, str]:
-        """What the plan says of each stage of DVC, computed from the copy's files in this process."""
+        """What the plan says of each stage of DVC, computed here from the copy's files."""
         plan._code.cache_clear()  # the files change under it
         params = load_params(self.root / "params.yaml")
         package = self.root / "cifar_pipeline"

@@ -138,6 +138,7 @@ def named(module, qualified):
 def package(tmp_path):
     """A small package of the shape that `Code` reads."""
     files = {
+        "__init__.py": "import os\nos.environ.setdefault('B', '1')\n",
         "defs/assets.py": '''
 import dagster as dg
 from cifar_pipeline.defs.other import decorate
@@ -193,6 +194,7 @@ def behind(package):
 
 def test_what_a_body_uses_is_found_through_imports(package):
     assert list(behind(package)) == [
+        "__init__.<module>",
         "base.html.j2",
         "defs.assets.build:thing",
         "page.html.j2",
@@ -227,6 +229,7 @@ def test_what_a_body_uses_is_found_through_imports(package):
         ("tools.py", "    return stage\n", "    return -stage\n", {"tools.inner"}),
         ("tools.py", '"A", "1"', '"A", "2"', {"tools.<module>"}),
         ("tools.py", "class Other:\n    pass", "class Other:\n    x = 1", set()),
+        ("__init__.py", "'1'", "'2'", {"__init__.<module>"}),
         ("base.html.j2", "base", "changed", {"base.html.j2"}),
         ("other.html.j2", "other", "changed", set()),
     ],

@@ -6,6 +6,7 @@ from cifar_pipeline.settings.editing import add_recipe, select_models, select_se
 from cifar_pipeline.settings.params import PROFILES
 from cifar_pipeline.settings.reading import load_params
 from cifar_pipeline.settings.search import Search
+from tests.workspaces import change_yaml
 
 SEARCH = {
     "space": {
@@ -17,7 +18,6 @@ SEARCH = {
     "grid": {"best": 3, "trials": 5, "folds": 2, "epochs": 3, "batch_size": 16},
     "seed": 1,
 }
-from tests.workspaces import change_yaml
 
 
 def search(**changes):

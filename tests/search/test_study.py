@@ -139,7 +139,7 @@ run(data_of(Workspace(Path(sys.argv[1]))), Path(sys.argv[2]), KILLABLE)
 
 @pytest.mark.slow
 def test_a_search_that_is_killed_goes_on(data, prepared, tmp_path):
-    """By SIGKILL, in the middle of a trial; what it finds, and what it prunes, is what an uninterrupted search does."""
+    """By SIGKILL in the middle of a trial; it finds and prunes what an undisturbed search does."""
     command = [sys.executable, "-c", KILLED, str(prepared.root), str(tmp_path / "killed")]
     for epochs in (3, 3):  # in the first trial, and in a later one
         with subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as process:
@@ -206,7 +206,7 @@ def test_a_trial_that_diverges_is_a_result_and_a_search_of_nothing_else_an_error
 
 
 def test_what_is_wrong_with_the_machine_is_no_result(data, tmp_path):
-    """Another start goes on; otherwise a lack of weights or of a GPU would be what the search had found."""
+    """Another start resumes; otherwise the search would have found a lack of weights or GPUs."""
     recipe = RECIPE.model_copy(update={"device": "gpu"})
     search = settings(draws=DRAWS | {"trials": 1, "folds": 1}, grid=None)
     searching = SearchRun(
@@ -228,7 +228,11 @@ from cifar_pipeline.training.run import train_and_save
 home = Workspace(Path(sys.argv[1]))
 params = load_params(home.params)
 seen = []
-search_and_save("custom_search", params, home, {"id": "here"}, lambda _, table, folder: seen.append((table, len(list(folder.iterdir())))))
+def see(_, table, pictures):
+    seen.append((table, len(list(pictures.iterdir()))))
+search_and_save(
+    "custom_search", params, home, {"id": "here"}, see, folder=home.search("custom_search")
+)
 assert seen[0][0].count("complete") == 1 and seen[1][0].count("complete") == 2, seen
 assert seen[0][1] >= 2, seen
 train_and_save(
@@ -240,7 +244,7 @@ train_and_save(
 
 @pytest.fixture(scope="module")
 def sealed(prepared, tmp_path_factory):
-    """A workspace in which there is no test image: rows, labels and pixels of the test split are not in the table."""
+    """A workspace whose table has no rows, labels or pixels of the test split."""
     home = Workspace(tmp_path_factory.mktemp("sealed"))
     table, splits = read_table(prepared.table), read_table(prepared.splits)
     test = split_rows(splits, "test")

@@ -75,7 +75,7 @@ def searched(data: Data, stage: Draws, *, prune: bool, work: Path) -> optuna.Stu
     )
     origin = [dvc_md5(home.table), dvc_md5(home.splits), len(data.training)]
     return SearchRun(
-        recipe, search, data, origin=origin, folder=work, report=lambda study, trial: None
+        recipe, search, data, origin=origin, folder=work, on_trial=lambda study, trial: None
     ).run()[DRAWS]
 
 

@@ -33,7 +33,7 @@ def _search(name: str, stage: Stage) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, pipeline: Pipeline
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         from cifar_pipeline.search.results import PLOTS, WINNER
-        from cifar_pipeline.search.run import search_and_save
+        from cifar_pipeline.search.search_and_save import search_and_save
 
         with pipeline.step(context, stage) as step:
             home, folder = step.home, step.staged(step.home.search(name))

@@ -61,7 +61,7 @@ class SearchRun:
 
     Args:
         origin: of data, weights and versions; a search resumes only if it is the same.
-        report: called with the study and the trial whenever one ends.
+        on_trial: called with the study and the trial whenever one ends.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class SearchRun:
         *,
         origin: Any,
         folder: Path,
-        report: Callable[[optuna.Study, FrozenTrial], None],
+        on_trial: Callable[[optuna.Study, FrozenTrial], None],
     ) -> None:
-        self._base, self._search, self._data, self._report = base, search, data, report
+        self._base, self._search, self._data, self._on_trial = base, search, data, on_trial
         content = [
             base.model_dump(mode="json", exclude={"weights"}),
             search.model_dump(mode="json"),
@@ -150,7 +150,7 @@ class SearchRun:
                 trial.set_user_attr(ERROR, str(error))
                 study.tell(trial, state=TrialState.FAIL)
             shutil.rmtree(checkpoints, ignore_errors=True)
-            self._report(study, study.get_trials(deepcopy=False)[trial.number])
+            self._on_trial(study, study.get_trials(deepcopy=False)[trial.number])
         if not ranked(study):
             errors = {
                 str(trial.user_attrs[ERROR])

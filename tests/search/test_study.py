@@ -63,7 +63,7 @@ def run(data, folder, search, seen=None):
         if seen is not None:
             seen.append(trial)
 
-    searching = SearchRun(RECIPE, search, data, origin="here", folder=folder, report=report)
+    searching = SearchRun(RECIPE, search, data, origin="here", folder=folder, on_trial=report)
     return searching, searching.run()
 
 
@@ -210,7 +210,7 @@ def test_what_is_wrong_with_the_machine_is_no_result(data, tmp_path):
     recipe = RECIPE.model_copy(update={"device": "gpu"})
     search = settings(draws=DRAWS | {"trials": 1, "folds": 1}, grid=None)
     searching = SearchRun(
-        recipe, search, data, origin="here", folder=tmp_path, report=lambda study, trial: None
+        recipe, search, data, origin="here", folder=tmp_path, on_trial=lambda study, trial: None
     )
     for _ in range(2):
         with pytest.raises(PipelineError, match="asks for a GPU and the Keras backend sees none"):
@@ -223,7 +223,7 @@ from pathlib import Path
 from cifar_pipeline.settings.editing import select_profile
 from cifar_pipeline.settings.reading import load_params
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.search.run import search_and_save
+from cifar_pipeline.search.search_and_save import search_and_save
 from cifar_pipeline.training.run import train_and_save
 home = Workspace(Path(sys.argv[1]))
 params = load_params(home.params)

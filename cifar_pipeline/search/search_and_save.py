@@ -45,7 +45,7 @@ def search_and_save(
     params: Params,
     home: Workspace,
     run: Mapping[str, str],
-    report: Callable[[dict[str, Any], str, Path], None],
+    on_trial: Callable[[dict[str, Any], str, Path], None],
     *,
     folder: Path,
 ) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def search_and_save(
 
     Args:
         run: what identifies this run elsewhere, for the provenance.
-        report: called after each trial with its settings and figures, the table of its stage in
+        on_trial: called after each trial with its settings and figures, the table of its stage in
             Markdown, and a folder of pictures.
         folder: written whole, or not at all.
 
@@ -115,10 +115,10 @@ def search_and_save(
         table = readable(trial_table(search, {study.study_name: study}))
         with tempfile.TemporaryDirectory() as pictures:
             draw(study, Path(pictures))
-            report(figures, table.to_markdown(index=False), Path(pictures))
+            on_trial(figures, table.to_markdown(index=False), Path(pictures))
 
     searching = SearchRun(
-        base, search, data, origin=origin, folder=home.study(name, params.profile), report=follow
+        base, search, data, origin=origin, folder=home.study(name, params.profile), on_trial=follow
     )
     studies = searching.run()
     provenance = {

@@ -123,20 +123,27 @@ def _leaderboard(stage: Stage) -> dg.AssetsDefinition:
     def leaderboard(context: dg.AssetExecutionContext, pipeline: Pipeline) -> Yielded:
         import pandas as pd
 
-        from cifar_pipeline.reports.leaderboard import ENSEMBLES, Entry, write_leaderboard
+        from cifar_pipeline.reports.leaderboard import (
+            ENSEMBLES,
+            Entry,
+            entries_under,
+            write_leaderboard,
+        )
 
         with pipeline.step(context, stage) as step:
             home, params, folder = step.home, step.params, step.staged(step.home.leaderboard)
-            entries = {
+            models = {
                 name: Entry(home.report(name), home.predictions(name), params.floor(name))
                 for name in params.models
             }
+            entries = entries_under(params.profile, models)
+            missing = [name for name in models if name not in entries]
             possible = {
                 key: ensemble
                 for key, ensemble in params.ensembles.items()
-                if set(ensemble.members) <= set(params.models)
+                if set(ensemble.members) <= set(entries)
             }
-            board = write_leaderboard(entries, possible, folder)
+            board = write_leaderboard(entries, possible, folder, missing=missing)
             best = {
                 "best_model": str(board["model"].iloc[0]),
                 "best_top1": float(board["top1"].iloc[0]),
@@ -147,7 +154,8 @@ def _leaderboard(stage: Stage) -> dg.AssetsDefinition:
                 for name, table in (("leaderboard", board), ("ensembles", ensembles))
                 if len(table)
             }
-            yield from step.finish(metadata={**best, **tables, **_pictures(folder)})
+            waiting = {"not_made_yet": ", ".join(missing)} if missing else {}
+            yield from step.finish(metadata={**best, **waiting, **tables, **_pictures(folder)})
 
     return leaderboard
 
@@ -165,7 +173,8 @@ def _ledger(stage: Stage) -> dg.AssetsDefinition:
 
         with pipeline.step(context, stage) as step:
             home, folder = step.home, step.staged(step.home.ledger)
-            found = [claims.run_of(name, home.report(name)) for name in step.params.models]
+            reports = {name: home.report(name) for name in step.params.models}
+            found = [claims.run_of(n, path) for n, path in reports.items() if path.is_dir()]
             recorded = claims.load_runs(home.recorded_runs)
             runs = claims.merge(recorded, [run for run in found if run])
             verdicts = claims.write_ledger(runs, folder)

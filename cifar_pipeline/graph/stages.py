@@ -31,6 +31,8 @@ class Stage:
     """the files and folders that it reads"""
     settings: dict[str, Any] = field(default_factory=dict)
     """the values of all settings that decide what it makes, and of no others"""
+    takes_what_is_there: bool = False
+    """whether an input that was not made yet is left out, and no error"""
     code: tuple[Name, ...] = ()
     """definitions that its asset's body finds by a name in the settings"""
 
@@ -97,7 +99,7 @@ def build_stages(params: Params) -> dict[Key, Stage]:
                 data,
                 (table, splits),
                 settings,
-                _architecture(recipe),
+                code=_architecture(recipe),
             )
         )
     for name in params.models:
@@ -118,6 +120,7 @@ def build_stages(params: Params) -> dict[Key, Stage]:
             (*reports, *scored),
             (path(home.reports), path(home.all_predictions)),
             {"profile": params.profile, "models": models, "ensembles": possible, "floors": floors},
+            takes_what_is_there=True,
         ),
         Stage(
             ("ledger",),
@@ -125,6 +128,7 @@ def build_stages(params: Params) -> dict[Key, Stage]:
             reports,
             (path(home.recorded_runs), path(home.reports)),
             {"models": models},
+            takes_what_is_there=True,
         ),
     ]
     return {stage.key: stage for stage in stages}
@@ -143,7 +147,7 @@ def _stages_of_model(name: str, params: Params, home: Workspace, path: Any) -> l
             (("table",), ("splits",)),
             (table, splits),
             _training_settings(params, recipe),
-            _architecture(recipe),
+            code=_architecture(recipe),
         ),
         Stage(
             ("predictions", name),

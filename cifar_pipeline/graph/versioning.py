@@ -117,6 +117,8 @@ def verified_inputs(home: Workspace, stage: Stage, producers: Iterable[Stage]) -
             if not _reads(stage, output):
                 continue
             path, again = home.root / output, f"materialize `{'/'.join(producer.key)}` again"
+            if not path.exists() and stage.takes_what_is_there:
+                continue
             if not path.exists():
                 raise PipelineError(f"{path} is missing; {again}, or run `dvc pull`")
             if output not in recorded:

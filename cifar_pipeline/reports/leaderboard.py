@@ -1,7 +1,7 @@
 """All models of a profile side by side. Several seeds of one recipe are one entry."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,14 +78,40 @@ class Entry:
     floor: float
 
 
+def entries_under(profile: str, models: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Those of `models` that have a report under the profile.
+
+    Raises:
+        PipelineError: none of them has one.
+    """
+    found = {
+        name: entry
+        for name, entry in models.items()
+        if (entry.report / PROVENANCE).is_file()
+        and read_json(entry.report / PROVENANCE, PROVENANCE_KEYS)["profile"] == profile
+    }
+    if not found:
+        raise PipelineError(
+            f"no model has a report under the profile '{profile}'; make one with `cifar run`"
+        )
+    return found
+
+
 def write_leaderboard(
-    entries: Mapping[str, Entry], ensembles: Mapping[str, Ensemble], folder: Path
+    entries: Mapping[str, Entry],
+    ensembles: Mapping[str, Ensemble],
+    folder: Path,
+    *,
+    missing: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Write the leaderboard to `folder`, replacing it: tables, pictures, a page and DVC's metrics.
 
     Models of the 20 superclasses come after those of the 100 classes and are not compared with
     them. The file of DVC's metrics holds few figures, so that `dvc metrics show` and
     `dvc exp show` fit a terminal; all others are in the reports.
+
+    Args:
+        missing: models of the graph that have no report under this profile yet.
 
     Returns:
         One row per recipe with the columns `COLUMNS`, best top-1 accuracy first.
@@ -146,6 +172,7 @@ def write_leaderboard(
                 classes: _readable(shown[shown["classes"] == classes])
                 for classes in shown["classes"].unique().tolist()
             },
+            missing=missing,
             ensembles=_readable_ensembles(gains),
             pairs=_readable_pairs(pairs),
         )

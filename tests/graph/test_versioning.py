@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,13 @@ def test_outputs_that_a_stage_does_not_read_are_not_looked_at(home):
     other = Stage(("other",), ("other",))
     commit_stages(home, "made")
     assert set(verified_inputs(home, USED, [MADE, other])) == {"made"}
+
+
+def test_a_stage_that_takes_what_is_there_needs_nothing_else(home):
+    commit_stages(home, "made")
+    waiting, page = Stage(("waiting",), ("waiting",)), replace(USED, takes_what_is_there=True)
+    page = replace(page, inputs=("made", "waiting"))
+    assert set(verified_inputs(home, page, [MADE, waiting])) == {"made"}
+    (home.root / "made").write_text("mado")
+    with pytest.raises(PipelineError, match="was changed since"):
+        verified_inputs(home, page, [MADE, waiting])

@@ -9,7 +9,7 @@ from cifar_pipeline.dataset.classes import Classes
 from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.metrics import wilson
-from cifar_pipeline.reports.leaderboard import Entry, write_leaderboard
+from cifar_pipeline.reports.leaderboard import Entry, entries_under, write_leaderboard
 from cifar_pipeline.settings.evaluation import Ensemble
 from tests.reports.artefacts import PROVENANCE, entry_of, recipe_with
 
@@ -56,6 +56,22 @@ def test_a_leaderboard_orders_models_and_compares_them_in_pairs(
         "nll": {name: pytest.approx(loss, rel=1e-5) for name, loss in losses.items()},
         "top1": {"better": 0.9, "worse": 0.75},
     }
+
+
+def test_models_without_a_report_under_the_profile_are_named(
+    classes, shared_inputs, labels, tmp_path
+):
+    made = entry_of(
+        tmp_path / "made", classes, shared_inputs, labels, np.arange(200) % 4 > 0, temperature=None
+    )
+    models = {"made": made, "waiting": Entry(tmp_path / "none", tmp_path / "none.parquet", 0.0)}
+    entries = entries_under(PROVENANCE["profile"], models)
+    assert list(entries) == ["made"]
+    write_leaderboard(entries, {}, tmp_path / "board", missing=["waiting"])
+    page = (tmp_path / "board" / "index.html").read_text()
+    assert "Without waiting: in the graph, but not made under this profile yet." in page
+    with pytest.raises(PipelineError, match="no model has a report under the profile 'best'"):
+        entries_under("best", models)
 
 
 def test_ensembles_stand_on_the_leaderboard_beside_their_best_member(

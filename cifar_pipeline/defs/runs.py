@@ -41,7 +41,18 @@ def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:
             )
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             dead.append(run.run_id)
+    _free_slots_of_ended_runs(instance)
     return dead
+
+
+def _free_slots_of_ended_runs(instance: dg.DagsterInstance) -> None:
+    """A run whose executor raised, as when nobody reads its output any more, ends with its slot."""
+    storage = instance.event_log_storage
+    for pool in storage.get_concurrency_keys():
+        for run_id in {slot.run_id for slot in storage.get_concurrency_info(pool).claimed_slots}:
+            run = instance.get_run_by_id(run_id)
+            if run is None or run.is_finished:
+                storage.free_concurrency_slots_for_run(run_id)
 
 
 def _alive(process: str) -> bool:

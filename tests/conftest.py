@@ -21,12 +21,14 @@ keep_freed_memory()  # as in the product's processes that train
 TRAIN_PER_CLASS, TEST_PER_CLASS = 10, 2
 
 
-@pytest.fixture(autouse=True)
-def no_settings_of_this_machine(monkeypatch):
+@pytest.fixture(autouse=True, scope="session")
+def no_settings_of_this_machine():
     """Tests see the repository's settings, not those of whoever runs them."""
-    for name in [name for name in os.environ if name.startswith("CIFAR_") and name != "CIFAR_DVC"]:
-        monkeypatch.delenv(name)
-    monkeypatch.delenv("DVC_STAGE", raising=False)
+    with pytest.MonkeyPatch.context() as environment:
+        for name in list(os.environ):
+            if name.startswith(("CIFAR_", "DVC_", "DAGSTER_")) and name != "CIFAR_DVC":
+                environment.delenv(name)
+        yield
 
 
 @pytest.fixture

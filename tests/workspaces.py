@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from cifar_pipeline.settings.editing import select_models, select_profile
 
 CHECKOUT = Path(__file__).parents[1]
 DVC = os.environ.get("CIFAR_DVC") or str(CHECKOUT / ".venv-dvc" / "bin" / "dvc")
@@ -51,19 +53,26 @@ def undo_selection(params_file: Path) -> None:
 
 
 class Copy:
-    """A fresh copy of the checkout's files in a git repository of its own, under the profile `smoke`."""
+    """A fresh copy of the checkout's files, in a git repository of its own.
 
-    def __init__(self, root: Path) -> None:
+    Recipes that git does not know, and dvc.lock, which says what this checkout's data/ holds, are
+    left out.
+
+    Args:
+        models: the recipes in the graph; those of the repository by default.
+    """
+
+    def __init__(self, root: Path, *, profile: str = "smoke", models: Sequence[str] = ()) -> None:
         self.root = root
         listed = self._git(CHECKOUT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-        for name in set(filter(None, listed.split("\0"))) - {
-            "dvc.lock"
-        }:  # it records what this checkout's data/ holds
-            if (CHECKOUT / name).is_file():
+        for name in set(filter(None, listed.split("\0"))) - {"dvc.lock"}:
+            if (CHECKOUT / name).is_file() and not name.startswith("recipes/"):
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(CHECKOUT / name, root / name)
-        undo_selection(root / "params.yaml")
-        self.change("profile: quick", "profile: smoke")
+        params = copy_settings(root)
+        select_profile(params, profile)
+        if models:
+            select_models(params, models)
         self._git(root, "init", "--quiet")
         self.commit("--all")
 

@@ -52,7 +52,10 @@ def check_table(table: pa.Table, source: Source) -> list[Check]:
         for name, mask in (("train", train), ("test", ~train))
     }
     balanced = all((per_class[name] == expected[name] // FINE).all() for name in per_class)
-    ranges = {name: f"{counts.min()}..{counts.max()}" for name, counts in per_class.items()}
+    ranges = {
+        name: f"{counts.min()}" + (f" to {counts.max()}" if np.ptp(counts) else "")
+        for name, counts in per_class.items()
+    }
     pairs = np.unique(np.stack([fine, coarse], axis=1), axis=0)
     sizes = np.bincount(pairs[:, 1], minlength=COARSE)
     classes = len(np.unique(pairs[:, 0]))

@@ -15,7 +15,7 @@ Yielded = Iterator[dg.AssetCheckResult | dg.MaterializeResult]
 ARCHIVE_CHECKS = {"readable": "The file is gzip; its checksum was verified when it was fetched."}
 TABLE_CHECKS = {
     "counts": "There are as many training and test rows as the source's settings say, "
-    "with row ids 0, 1, 2, ...",
+    "with row ids that count up from 0.",
     "label_ranges": "Fine labels reach from 0 to 99, and coarse labels from 0 to 19.",
     "hierarchy": "Each fine class has one superclass, and each superclass five fine classes.",
     "class_balance": "Every fine class has the same number of training images, and of test images.",

@@ -28,7 +28,10 @@ def prepare(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
     Raises: dg.Failure for settings that do not validate, and a profile that cannot be applied.
     """
-    instance.add_run_tags(run.run_id, {WORKER_TAG: this_process(), REPOSITORY_TAG: REPOSITORY})
+    tags = {WORKER_TAG: this_process()}
+    if REPOSITORY_TAG not in run.tags:  # the timeline would list the run twice
+        tags[REPOSITORY_TAG] = REPOSITORY
+    instance.add_run_tags(run.run_id, tags)
     for dead in release_dead_runs(instance):
         print(f"run {dead} had died; it is marked as failed, and its pool slots are free again")
     try:

@@ -12,7 +12,8 @@ import socket
 import dagster as dg
 import psutil
 
-WORKER_TAG = "cifar_pipeline/worker"
+WORKER_TAG = ".dagster/cifar_pipeline_worker"
+"""The UI does not show tags that begin so."""
 
 
 def this_process() -> str:

@@ -33,7 +33,7 @@ test: setup ## the tests, JOBS=2 at a time; ARGS="-k table" for some
 	python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 ui: setup ## the Dagster UI on localhost:3000
-	dagster dev --workspace workspace.yaml
+	PYTHONWARNINGS=ignore:Function dagster dev --workspace workspace.yaml
 
 repro: setup ## `dvc repro` under params.yaml's profile, or PROFILE
 	$(if $(PROFILE),cifar profile $(PROFILE))

@@ -1,4 +1,5 @@
-"""Small real artefacts that the tests generate: an archive in upstream's pickle format, and what follows from it."""
+"""Small real artefacts that the tests generate: an archive in upstream's pickle format, and what
+follows from it."""
 
 import os
 from pathlib import Path
@@ -51,7 +52,8 @@ def content():
 
 @pytest.fixture
 def make_archive(tmp_path, content):
-    """Write an archive whose members are changed by keyword: bytes replace a pickle, None leaves the member out."""
+    """Write an archive whose members are changed by keyword: bytes replace a pickle, and None
+    leaves the member out."""
 
     def make(**changes) -> Path:
         pickles = {name: legacy_pickle(member) for name, member in content.items()}

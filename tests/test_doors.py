@@ -285,7 +285,12 @@ class TestDoors:
             found = outputs(copy)
             assert {p: found[p] for p in COMPARED} == {p: made[p] for p in COMPARED}
             shown = asked(RUNS)
-            in_timeline = [tags_of(run) for run in shown["runsOrError"]["results"]]
+            listed = shown["runsOrError"]["results"]
+            assert len({run["id"] for run in listed}) == len(listed)
+            assert {run["repositoryOrigin"]["repositoryLocationName"] for run in listed} == {
+                "cifar_pipeline"
+            }
+            in_timeline = [tags_of(run) for run in listed]
             assert {tags["door"] for tags in in_timeline} == {"cifar", "dagster", "dvc", "ui"}
             assert {tags["profile"] for tags in in_timeline} == {"smoke"}
             on_page = [tags_of(run) for run in shown["pipelineOrError"]["runs"]]
@@ -310,7 +315,7 @@ class TestDoors:
 RUNS = """{
   runsOrError(filter: {tags: [{
     key: ".dagster/repository", value: "__repository__@cifar_pipeline"}]}) {
-    ... on Runs { results { tags { key value } } } }
+    ... on Runs { results { id tags { key value } repositoryOrigin { repositoryLocationName } } } }
   pipelineOrError(params: {repositoryLocationName: "cifar_pipeline",
     repositoryName: "__repository__", pipelineName: "pipeline"}) {
     ... on Pipeline { runs { tags { key value } } } }

@@ -4,6 +4,13 @@ import os
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from cifar_pipeline.defs.runs import WORKER_TAG, release_dead_runs, this_process
 from cifar_pipeline.errors import PipelineError
@@ -17,9 +24,8 @@ from cifar_pipeline.settings.reading import load_params
 DOOR_VARIABLE = "CIFAR_DOOR"
 """Set by the command that starts a run's process, when it is one of ours."""
 REPOSITORY_TAG = ".dagster/repository"
-REPOSITORY = "__repository__@cifar_pipeline"
-"""The UI's timeline and its page of a job list the runs that have this tag. Runs that the UI
-launches have it; those of `dagster job execute` do not."""
+LOCATION = "cifar_pipeline"
+"""What workspace.yaml calls our definitions."""
 
 
 def prepare(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
@@ -28,17 +34,31 @@ def prepare(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
     Raises: dg.Failure for settings that do not validate, and a profile that cannot be applied.
     """
-    tags = {WORKER_TAG: this_process()}
-    if REPOSITORY_TAG not in run.tags:  # the timeline would list the run twice
-        tags[REPOSITORY_TAG] = REPOSITORY
-    instance.add_run_tags(run.run_id, tags)
+    door = _door(run)
+    instance.add_run_tags(run.run_id, {WORKER_TAG: this_process(), "door": door})
+    if not run.remote_job_origin:
+        _show_in_ui(instance, run)
     for dead in release_dead_runs(instance):
         print(f"run {dead} had died; it is marked as failed, and its pool slots are free again")
     try:
         params = _settings(run.run_config)
     except PipelineError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
-    instance.add_run_tags(run.run_id, {"profile": params.profile, "door": _door(run)})
+    instance.add_run_tags(run.run_id, {"profile": params.profile})
+
+
+def _show_in_ui(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Give the run the origin and the tag by which the UI's timeline and its page of a job find
+    runs. Those that the UI launches have both; those of `dagster job execute` have neither."""
+    target = LoadableTargetOrigin(module_name="cifar_pipeline.definitions")
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(target, LOCATION)
+    repository = RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME)
+    instance.add_run_tags(run.run_id, {REPOSITORY_TAG: repository.get_label()})
+    current = instance.get_run_by_id(run.run_id)
+    assert current is not None
+    origin = RemoteJobOrigin(repository, run.job_name)
+    # What `dagster run migrate-repository` calls.
+    instance.run_storage.replace_job_origin(current, origin)
 
 
 def _settings(run_config: Any) -> Params:

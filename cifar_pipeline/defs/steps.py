@@ -157,7 +157,7 @@ def _result(check: Check) -> dg.AssetCheckResult:
         check_name=check.name,
         passed=check.passed,
         severity=severity,
-        metadata={**{key: text for key, text in words.items() if text}, **check.details},
+        metadata={**check.details, **{key: text for key, text in words.items() if text}},
     )
 
 

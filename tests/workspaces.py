@@ -118,7 +118,9 @@ class Copy:
     def job(
         self, name: str, *arguments: str, check: bool = True, **environment: str | None
     ) -> subprocess.CompletedProcess[str]:
-        return self.run(*JOB, name, *arguments, check=check, **environment)
+        # As in dvc.yaml: Dagster announces a successor of this command.
+        quiet = {"PYTHONWARNINGS": "ignore:Function"}
+        return self.run(*JOB, name, *arguments, check=check, **quiet, **environment)
 
     def dvc(self, *arguments: str) -> str:
         return self.run(DVC, *arguments).stdout

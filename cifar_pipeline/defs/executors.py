@@ -1,9 +1,9 @@
 """The one executor: a process for each step, so that TensorFlow and the GPU's memory start clean
 and end with it. Before the first step it prepares the run (`preparation.py`).
 
-The processes are forks of a server that has imported what every step needs and nothing more. It
-must never import TensorFlow, which does not survive a fork; nor `definitions`, because each step
-reads the settings for itself.
+The processes are forks of a server that has imported the definitions, and so has them as they were
+when the run began; each step reads the settings and the code again and compares (`steps.py`). The
+server must never import TensorFlow, which does not survive a fork.
 """
 
 import os
@@ -16,13 +16,8 @@ from cifar_pipeline.defs.preparation import prepare
 from cifar_pipeline.defs.telling import lines_of
 from cifar_pipeline.paths import Workspace
 
-PRELOADED = (
-    "cifar_pipeline.defs.data_assets",
-    "cifar_pipeline.defs.jobs",
-    "cifar_pipeline.defs.model_assets",
-    "dagster._core.storage.sqlite_storage",
-)
-"""What the server imports; every step would otherwise spend 2 s of CPU time on it."""
+PRELOADED = ("cifar_pipeline.launch", "dagster._core.storage.sqlite_storage")
+"""What the server imports; every step would otherwise spend 3 s of CPU time on it."""
 POOL = "gpu"
 """Training and prediction share it; dagster.yaml gives every pool one slot."""
 FIRST = {"dagster/priority": "1"}

@@ -17,7 +17,7 @@ import dagster as dg
 from cifar_pipeline.artifacts import digest_of, dvc_md5, replace, staging_path
 from cifar_pipeline.checks import Check
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.graph.plan import in_dvc, text_of
+from cifar_pipeline.graph.plan import in_dvc, read_code_again, text_of
 from cifar_pipeline.graph.stages import Stage, build_stages
 from cifar_pipeline.graph.versioning import commit_stages, under_dvc, verified_inputs
 from cifar_pipeline.paths import Workspace
@@ -51,6 +51,7 @@ class Step:
 
         Raises: PipelineError when settings, code or inputs are not what was recorded.
         """
+        read_code_again()
         home = Workspace.current()
         params = load_params(home.params)
         stages = build_stages(params)

@@ -86,6 +86,11 @@ def _code(package: Path) -> Code:
     return Code(package)
 
 
+def read_code_again() -> None:
+    """Have the next plan say what the code is then; this process may have planned before."""
+    _code.cache_clear()
+
+
 def upstream(stages: dict[Key, Stage], keys: set[Key]) -> set[Key]:
     """`keys` and all that they need."""
     needed = set(keys)

@@ -4,8 +4,7 @@ artefacts: what is stale does not depend on what they hold."""
 import json
 import sys
 
-from cifar_pipeline.graph import plan
-from cifar_pipeline.graph.plan import in_dvc, text_of
+from cifar_pipeline.graph.plan import in_dvc, read_code_again, text_of
 from cifar_pipeline.graph.stages import build_stages
 from cifar_pipeline.settings.reading import load_params
 from tests.workspaces import Copy
@@ -43,7 +42,7 @@ class Recorded(Copy):
 
     def plans(self) -> dict[str, str]:
         """What the plan says of each stage of DVC, computed here from the copy's files."""
-        plan._code.cache_clear()  # the files change under it
+        read_code_again()
         params = load_params(self.root / "params.yaml")
         package = self.root / "cifar_pipeline"
         return {

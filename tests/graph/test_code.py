@@ -15,7 +15,7 @@ from cifar_pipeline.artifacts import replace, staging_path
 from cifar_pipeline.definitions import build_defs
 from cifar_pipeline.defs.steps import REPORTED_ONLY
 from cifar_pipeline.graph.code import Code, Name, _neutral
-from cifar_pipeline.graph.plan import PACKAGE, text_of
+from cifar_pipeline.graph.plan import PACKAGE, read_code_again, text_of
 from cifar_pipeline.graph.stages import build_stages
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.editing import select_models
@@ -301,3 +301,15 @@ def test_a_digest_is_the_same_under_every_python(package):
     """A stage must not go stale because a colleague runs another Python."""
     (package / "work.py").write_text(SAMPLE)
     assert behind(package)["work.make"] == "15920d039a0e2c8cc66bfffdb54dac93"
+
+
+def test_a_process_that_planned_before_sees_what_the_code_is_now(params_file, tmp_path):
+    """Steps are forks of a process that has planned already."""
+    package = tmp_path / "package"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    stage = build_stages(load_params(params_file))["splits",]
+    before = text_of(stage, package)
+    path = package / "dataset" / "splits.py"
+    path.write_text(path.read_text().replace("n_splits=1", "n_splits=2"))
+    read_code_again()
+    assert text_of(stage, package) != before

@@ -96,7 +96,7 @@ def status() -> None:
         reasons = reasons_to_run(params, home)
     click.echo(f"profile {params.profile}")
     for key, why in reasons.items():
-        click.echo(f"  {'/'.join(key):28} {'; '.join(why) or 'not made yet'}")
+        click.echo(f"  {'/'.join(key):28} {'; '.join(why)}")
     if not reasons:
         click.echo("  everything is up to date")
 

@@ -19,7 +19,12 @@ from cifar_pipeline.checks import Check
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.graph.plan import in_dvc, read_code_again, text_of
 from cifar_pipeline.graph.stages import Stage, build_stages
-from cifar_pipeline.graph.versioning import commit_stages, under_dvc, verified_inputs
+from cifar_pipeline.graph.versioning import (
+    commit_stages,
+    recording,
+    under_dvc,
+    verified_inputs,
+)
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.params import Params
 from cifar_pipeline.settings.reading import load_params
@@ -87,18 +92,7 @@ class Step:
             raise dg.Failure("\n".join(self._described(failed)), allow_retries=False)
         for line in self._described([check for check in checks if not check.passed]):
             self.context.log.warning(line)
-        self._check_plan()
-        if self._verified() != self._read:
-            raise PipelineError(
-                f"an input of `{'/'.join(self.stage.key)}` was made anew while it ran, so what it "
-                "made belongs to the old one and is not kept; start again"
-            )
-        for target, temporary in self._staged.items():
-            replace(temporary, target)
-        self._staged.clear()
-        versions = {output: dvc_md5(self.home.root / output) for output in self.stage.outputs}
-        if not under_dvc() and in_dvc(self.stage, self.params):
-            commit_stages(self.home, self.stage.name)
+        versions = self._record()
         path = dg.MetadataValue.path(self.home.root / self.stage.outputs[0])
         generated = {"generated images": True} if self.params.source().kind == "generated" else {}
         yield dg.MaterializeResult(
@@ -111,6 +105,23 @@ class Step:
             },
         )
 
+    def _record(self) -> dict[str, str]:
+        """Put what was staged in its place, and have DVC record it with what it was made from.
+
+        Returns: the md5 of each output.
+
+        Raises: PipelineError when an input or a setting has changed.
+        """
+        with recording(self.home):
+            self._check_unchanged()
+            for target, temporary in self._staged.items():
+                replace(temporary, target)
+            self._staged.clear()
+            versions = {output: dvc_md5(self.home.root / output) for output in self.stage.outputs}
+            if not under_dvc() and in_dvc(self.stage, self.params):
+                commit_stages(self.home, self.stage.name, check=self._check_unchanged)
+        return versions
+
     def discard(self) -> None:
         """Remove what was staged and not put in its place."""
         for temporary in self._staged.values():
@@ -120,16 +131,26 @@ class Step:
                 temporary.unlink(missing_ok=True)
         self._staged.clear()
 
+    def _check_unchanged(self) -> None:
+        self._check_plan()
+        if self._verified() != self._read:
+            raise PipelineError(
+                f"an input of `{'/'.join(self.stage.key)}` was made anew while it ran, so what it "
+                "made belongs to the old one and is not recorded; start again"
+            )
+
     def _check_plan(self) -> None:
         """That this step's settings and code are those that DVC and Dagster will record."""
         if not in_dvc(self.stage, self.params):
             return
         path = self.home.plan(self.stage.key)
         if not path.is_file() or path.read_text(encoding="utf-8") != text_of(self.stage):
+            # DVC does not see what CIFAR_ variables and weights files say.
+            again = "run `cifar plan`, then `dvc repro` again" if under_dvc() else "start again"
             raise PipelineError(
                 f"the settings or the code of `{'/'.join(self.stage.key)}` changed after this run "
                 "had planned its steps, so that what it makes would be recorded under other "
-                "settings than it was made with; start again"
+                f"settings than it was made with; {again}"
             )
 
     def _verified(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from cifar_pipeline.graph.versioning import (
     plan_is_recorded,
     recorded_dependencies,
     recorded_stages,
+    recording,
     stale_stages,
 )
 from cifar_pipeline.paths import Workspace
@@ -24,9 +25,10 @@ SHOWN = 3
 
 def record_plan(params: Params, home: Workspace) -> None:
     """Have the plan say what settings and code are now, and DVC know it."""
-    write_plan(params, home)
-    if not plan_is_recorded(home):
-        commit_stages(home, STAGE)
+    with recording(home):
+        write_plan(params, home)
+        if not plan_is_recorded(home):
+            commit_stages(home, STAGE)
 
 
 def reasons_to_run(params: Params, home: Workspace) -> dict[Key, list[str]]:
@@ -64,11 +66,9 @@ def _plan_changes(stage: Stage, home: Workspace) -> Iterator[str]:
     recorded = recorded_dependencies(home, stage.name)
     md5 = recorded.get(plan.relative_to(home.root).as_posix())
     old = cached_text(home, md5) if md5 else None
-    if old is None:
-        if md5:
-            yield "settings or code changed"
-        return
-    changed = differences(old, plan.read_text(encoding="utf-8"))
+    changed = differences(old, plan.read_text(encoding="utf-8")) if old is not None else []
+    if not changed:
+        yield "settings or code changed"
     for kind in ("settings", "code"):
         names = [name.partition(".")[2] for name in changed if name.startswith(f"{kind}.")]
         if names:

@@ -8,12 +8,14 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from cifar_pipeline.artifacts import dvc_md5
 from cifar_pipeline.errors import PipelineError
@@ -26,6 +28,10 @@ LOCK_WAIT_S = 600
 """How long a lock that another DVC holds is waited for: an editor's extension polls, a push of
 gigabytes takes minutes, and neither is worth an hour's training."""
 LOCKED = "Unable to acquire lock"
+"""How DVC says that another one holds its lock, which no command keeps for long."""
+BUSY = "busy, it is being blocked by"
+"""How DVC says that another one runs a stage that reads or writes the same files, for as long as
+that stage takes."""
 
 
 def under_dvc() -> bool:
@@ -45,19 +51,35 @@ def dvc_command() -> str:
     return command
 
 
-def commit_stages(home: Workspace, *stages: str, wait_s: float = LOCK_WAIT_S) -> None:
+@contextmanager
+def recording(home: Workspace) -> Iterator[None]:
+    """Let nobody else write the plan or record anything inside this block.
+
+    What a step made must be recorded under the plan that it was made by. Steps that end together
+    also queue here, rather than at DVC's own lock, which it gives up after seconds.
+    """
+    with FileLock(home.root / ".dvc" / "tmp" / "cifar-commit.lock", is_singleton=True):
+        yield
+
+
+def commit_stages(
+    home: Workspace,
+    *stages: str,
+    wait_s: float = LOCK_WAIT_S,
+    check: Callable[[], None] | None = None,
+) -> None:
     """Record what was just made in dvc.lock and DVC's cache; otherwise `dvc repro` would restore
     the old files.
 
     Args:
         wait_s: seconds to wait for a lock that another DVC holds.
+        check: raises when what was made must not be recorded any more. It is called before each
+            attempt, and with it a stage that another DVC runs is waited for as well.
 
     Raises: PipelineError with DVC's own words when it fails.
     """
-    # Steps that end together queue here, rather than at DVC's own lock, which it gives up after
-    # seconds.
-    with FileLock(home.root / ".dvc" / "tmp" / "cifar-commit.lock"):
-        _dvc(home, "commit", "--force", *stages, wait_s=wait_s)
+    with recording(home):
+        _dvc(home, "commit", "--force", *stages, wait_s=wait_s, check=check)
 
 
 def stale_stages(home: Workspace) -> dict[str, Any]:
@@ -141,24 +163,21 @@ def _reads(stage: Stage, output: str) -> bool:
 
 
 def _dvc(
-    home: Workspace, *arguments: str, wait_s: float = LOCK_WAIT_S
+    home: Workspace,
+    *arguments: str,
+    wait_s: float = LOCK_WAIT_S,
+    check: Callable[[], None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    command, end, told = dvc_command(), time.monotonic() + wait_s, False
+    waited_for = (LOCKED, BUSY) if check else (LOCKED,)
+    end, told = time.monotonic() + wait_s, False
     while True:
-        done = subprocess.run(
-            [command, *arguments],
-            cwd=home.root,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        if check:
+            check()
+        done = _attempt(home, arguments)
         if not done.returncode:
             return done
         words = " ".join((done.stderr.strip() or done.stdout.strip()).split())
-        if LOCKED not in words or time.monotonic() > end:
+        if not any(reason in words for reason in waited_for) or time.monotonic() > end:
             raise PipelineError(f"`dvc {' '.join(arguments)}` failed: {words}")
         if not told:
             print(
@@ -168,14 +187,54 @@ def _dvc(
         time.sleep(1)
 
 
+def _attempt(home: Workspace, arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    command = dvc_command()
+    try:
+        return subprocess.run(
+            [command, *arguments],
+            cwd=home.root,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except OSError as error:
+        raise PipelineError(
+            f"DVC cannot be run as {command} in {home.root} ({error.strerror or error}); run "
+            "`make setup`, or set CIFAR_DVC to a `dvc` command"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise PipelineError(
+            f"`dvc {' '.join(arguments)}` had not ended after {TIMEOUT_S} s; run it by itself to "
+            "see why, then start again"
+        ) from None
+
+
 def _lock(home: Workspace) -> Mapping[str, Any]:
+    """The content of dvc.lock.
+
+    Raises: PipelineError when it is damaged, as a merge with conflicts leaves it.
+    """
     path = home.root / "dvc.lock"
     if not path.is_file():
         return {}
-    content: Mapping[str, Any] | None = YAML(typ="safe", pure=True).load(
-        path.read_text(encoding="utf-8")
-    )
-    return content or {}
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        where = "" if line is None else f" at line {line + 1}"
+        raise PipelineError(f"{path} is not YAML{where}; {_REPAIR_LOCK}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("stages", {}), dict):
+        raise PipelineError(f"{path} does not list stages; {_REPAIR_LOCK}")
+    return content
+
+
+_REPAIR_LOCK = (
+    "resolve the conflict if a merge left one, or restore the file with `git checkout dvc.lock`. "
+    "Without it, `cifar run` makes everything again"
+)
 
 
 def _relative(home: Workspace, path: Path) -> str:

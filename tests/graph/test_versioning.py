@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cifar_pipeline.graph.stages import Stage
 from cifar_pipeline.graph.versioning import (
     commit_stages,
     recorded_outputs,
+    recording,
     stale_stages,
     verified_inputs,
 )
@@ -115,3 +117,68 @@ def test_a_stage_that_takes_what_is_there_needs_nothing_else(home):
     (home.root / "made").write_text("mado")
     with pytest.raises(PipelineError, match="was changed since"):
         verified_inputs(home, page, [MADE, waiting])
+
+
+def test_a_stage_that_another_dvc_runs_is_waited_for(home):
+    """`dvc repro` of something else must not fail what took an hour to train."""
+    text = (home.root / "dvc.yaml").read_text()
+    slow = (
+        "echo x > made; touch running; timeout 60 bash -c 'until test -e end; do sleep 0.1; done'"
+    )
+    (home.root / "dvc.yaml").write_text(text.replace("'true'", f'"{slow}"', 1))
+    with subprocess.Popen([DVC, "repro", "made"], cwd=home.root, stdout=subprocess.DEVNULL) as dvc:
+        while not (home.root / "running").exists():
+            assert dvc.poll() is None
+            time.sleep(0.1)
+        with pytest.raises(PipelineError, match=r"failed: .*busy"):
+            commit_stages(home, "made")
+        ending = subprocess.Popen(["bash", "-c", "sleep 3; touch end"], cwd=home.root)
+        commit_stages(home, "made", check=lambda: None)
+        ending.wait()
+    assert set(recorded_outputs(home)) == {"made"}
+
+
+def test_what_changed_while_a_lock_was_waited_for_is_not_recorded(home):
+    def check():
+        raise PipelineError("changed")
+
+    with pytest.raises(PipelineError, match="changed"):
+        commit_stages(home, "made", check=check)
+    assert recorded_outputs(home) == {}
+
+
+def test_nobody_writes_a_plan_while_a_step_records(home):
+    """The order of things: a step that is recording, and a command that wants to plan."""
+    program = (
+        "import sys; from pathlib import Path; from cifar_pipeline.paths import Workspace\n"
+        "from cifar_pipeline.graph.versioning import recording\n"
+        "with recording(Workspace(Path(sys.argv[1]))): print('in', flush=True)\n"
+    )
+    with recording(home):
+        other = subprocess.Popen(
+            [sys.executable, "-c", program, str(home.root)], stdout=subprocess.PIPE, text=True
+        )
+        commit_stages(home, "made")  # takes the same lock again
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(2)
+    assert other.communicate(timeout=60)[0] == "in\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stages:\n<<<<<<< HEAD\n=======\n>>>>>>> other\n", r"is not YAML at line \d; resolve"),
+        ("", "does not list stages; resolve"),
+        ("stages: [made]\n", "does not list stages; resolve"),
+    ],
+)
+def test_a_damaged_lock_file_is_said_in_words(home, text, message):
+    (home.root / "dvc.lock").write_text(text)
+    with pytest.raises(PipelineError, match=rf"dvc\.lock {message}.*git checkout dvc\.lock"):
+        recorded_outputs(home)
+
+
+def test_a_dvc_that_is_not_there_is_said_in_words(home, monkeypatch):
+    monkeypatch.setenv("CIFAR_DVC", str(home.root / "none"))
+    with pytest.raises(PipelineError, match="DVC cannot be run as .*none.*CIFAR_DVC"):
+        stale_stages(home)

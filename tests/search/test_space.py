@@ -90,7 +90,7 @@ def test_the_grid_is_over_what_the_best_disagree_on():
         ),
         (
             {"space": {"weights": ["none", "imagenet"]}},
-            "`weights` in the space; a search takes it from",
+            "`weights` in the space; it is the same for all trials",
         ),
         (
             {"train_per_class": 4, "grid": {"trials": 2, "folds": 5, "epochs": 1, "batch_size": 8}},

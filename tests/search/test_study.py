@@ -187,7 +187,7 @@ def test_a_trial_that_diverges_is_a_result_and_a_search_of_nothing_else_an_error
     space = {"optimizer.learning_rate": [1e30, 1e29]}
     draws = {"trials": 2, "folds": 1, "epochs": 1, "batch_size": 32}
     with pytest.raises(
-        PipelineError, match=r"no trial of the stage `draws` came to its end; the .* loss became"
+        PipelineError, match=r"no trial of the stage `draws` came to its end: the .* loss became"
     ):
         run(data, tmp_path / "diverges", settings(space=space, draws=draws, grid=None))
     contradiction = {"optimizer.name": ["sgd", "adam"], "optimizer.momentum": [0.8, 0.9]}
@@ -292,6 +292,6 @@ def test_search_and_training_run_where_there_is_no_test_image(sealed):
     )
 
 
-def test_the_searches_of_the_repository_are_valid():
-    params = load_params(CHECKOUT / "params.yaml")
-    assert set(params.searches) == {"custom_search", "ladder6"}
+def test_the_searches_of_the_repository_are_valid(params_file):
+    params = load_params(params_file)
+    assert set(params.all_searches) == {"custom_search", "ladder6"}

@@ -19,6 +19,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cifar_pipeline.errors import PipelineError
+
 PACKAGE = "cifar_pipeline"
 NEUTRAL = (
     *("cli", "definitions", "defs", "graph"),  # what calls the stages
@@ -31,6 +33,8 @@ values (`graph/plan.py`), not by the code that reads them."""
 SETTINGS = "settings."
 """Of the settings' types only the methods and class variables count: fields count by their values,
 validators refuse and change nothing."""
+TYPES = ("Annotated", "Literal", "dict", "tuple")
+"""What the types that settings are declared with begin with."""
 VALIDATORS = ("model_validator", "field_validator")
 TELLING = ("print", "say", "_say")
 """Calls that only tell people something; their arguments do not count."""
@@ -93,8 +97,6 @@ class Code:
             for path in folder.rglob("*.py")
         )
         self._used: dict[Name, tuple[list[Name], dict[str, str]]] = {}
-        # The package's own statements run in every process.
-        self._always = [Name("__init__", SETUP)] if SETUP in self._module("__init__").units else []
         self._files = {
             path.name: path
             for path in sorted(folder.rglob("*"))
@@ -106,15 +108,17 @@ class Code:
 
         Returns: by `module.name`, or by file name for a template or table of the package.
 
-        Raises: KeyError for a root that does not exist.
+        Raises: KeyError for a root that does not exist. PipelineError for an import in a form that
+            cannot be followed.
         """
         found: dict[Name, Unit] = {}
         files: dict[str, str] = {}
-        pending = [*roots, *self._always]
+        pending = [*roots]
         for root in roots:
             self._module(root.module).units[root.name]
         while pending:
             name = pending.pop()
+            pending += self._initialised_before(name.module)
             for unit_name, unit in self._units(name):
                 if unit_name not in found:
                     found[unit_name] = unit
@@ -142,10 +146,22 @@ class Code:
 
     def _module(self, name: str) -> Module:
         if name not in self._modules:
-            path = self._folder.joinpath(*name.split(".")).with_suffix(".py")
+            path = self._folder.joinpath(*name.split("."))
+            path = path.with_suffix(".py") if name in self._known else path / "__init__.py"
             text = path.read_text(encoding="utf-8")
             self._modules[name] = _parsed(text, name, self._known)
         return self._modules[name]
+
+    def _initialised_before(self, module: str) -> list[Name]:
+        """The statements of the packages that a module is in, which run before it."""
+        folders = module.split(".")[:-1]
+        packages = [".".join([*folders[:depth], "__init__"]) for depth in range(len(folders) + 1)]
+        return [
+            Name(package, SETUP)
+            for package in packages
+            if package in self._known and package != module
+            if SETUP in self._module(package).units
+        ]
 
     def _units(self, name: Name) -> Iterator[tuple[Name, Unit]]:
         """The units of a definition, with its module's other statements."""
@@ -161,23 +177,34 @@ class Code:
         imports = module.imports | _imports(unit.counted, self._known)
         attributes: dict[str, set[str]] = {}
         names: set[str] = set()
+        looked_into: set[int] = set()
         for node in unit.counted:
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 attributes.setdefault(node.value.id, set()).add(node.attr)
+                looked_into.add(id(node.value))
             if isinstance(node, ast.Name):
                 names.add(node.id)
+        passed_on = {
+            node.id
+            for node in unit.counted
+            if isinstance(node, ast.Name) and id(node) not in looked_into
+        }
         for used in names:
-            if used in imports:
+            if used in imports and not _neutral(imports[used][0]):
                 source, imported = imports[used]
-                if _neutral(source):
-                    continue
-                if imported is None:
-                    known = self._module(source).units
-                    yield from (Name(source, a) for a in attributes.get(used, ()) if a in known)
-                else:
+                if imported is not None:
                     yield from self._resolved(Name(source, imported))
-            elif used in module.units and used != name.name and not _neutral(name.module):
+                elif used in passed_on:
+                    yield from self._all_of(source)
+                else:
+                    for attribute in attributes[used]:
+                        yield from self._resolved(Name(source, attribute))
+            if used in module.units and used != name.name and not _neutral(name.module):
                 yield Name(name.module, used)
+
+    def _all_of(self, module: str) -> Iterator[Name]:
+        """Every definition of a module, where it cannot be told which of them are used."""
+        yield from (Name(module, unit) for unit in self._module(module).units)
 
     def _resolved(self, name: Name) -> Iterator[Name]:
         """The definition itself, where a module passes on what it imports."""
@@ -186,8 +213,16 @@ class Code:
             yield name
         elif name.name in module.imports:
             source, imported = module.imports[name.name]
-            if imported is not None and not _neutral(source):
+            if _neutral(source):
+                return
+            if imported is None:
+                yield from self._all_of(source)
+            else:
                 yield from self._resolved(Name(source, imported))
+        elif f"{name.module}.{name.name}" in self._known:
+            yield from self._all_of(f"{name.module}.{name.name}")
+        elif "__getattr__" in module.units:
+            yield from self._all_of(name.module)
 
     def _files_named(self, unit: Unit) -> dict[str, str]:
         """Checksums of the package's other files that the code, or one of them, names."""
@@ -213,16 +248,22 @@ def _parsed(text: str, name: str, known: frozenset[str]) -> Module:
     Args:
         known: the modules of the package.
     """
-    module = Module()
-    for node in ast.parse(text).body:
+    module, tree = Module(), ast.parse(text)
+    for node in ast.walk(tree):
+        _check_form(node, name)
+    for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             module.imports |= _imports([node], known)
         elif _is_docstring(node):
             continue
         elif (defined := _definitions(node, name)) is not None:
-            module.units |= defined
+            for key, unit in defined.items():
+                if key in module.units:  # both count: the second may be made from the first
+                    unit.nodes = [*module.units[key].nodes, *unit.nodes]
+                module.units[key] = unit
         else:
             module.units.setdefault(SETUP, Unit([])).nodes.append(node)
+            module.imports |= _imports(ast.walk(node), known)
     return module
 
 
@@ -244,14 +285,18 @@ def _definitions(node: ast.stmt, module: str) -> dict[str, Unit] | None:
             f"{node.name}.{key}": Unit([part], owner=node.name) for key, part in parts.items()
         }
     if isinstance(node, ast.Assign | ast.AnnAssign):
-        if module.startswith(SETTINGS) and isinstance(node.value, ast.Subscript | ast.BinOp):
-            return {}  # the name of a type: `Count = Annotated[...]`, `A = B | C`
-        return {
-            target.id: Unit([node])
-            for target in ast.walk(node)
-            if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store)
-        }
+        return _assigned(node, module)
     return None
+
+
+def _assigned(node: ast.Assign | ast.AnnAssign, module: str) -> dict[str, Unit] | None:
+    """The constants that an assignment defines; None if it changes what something else defines."""
+    if module.startswith(SETTINGS) and _is_type(node.value):
+        return {}
+    stored = [part for part in ast.walk(node) if isinstance(getattr(part, "ctx", None), ast.Store)]
+    if any(isinstance(part, ast.Attribute | ast.Subscript) for part in stored):
+        return None
+    return {part.id: Unit([node]) for part in stored if isinstance(part, ast.Name)}
 
 
 def _counted(part: ast.stmt) -> str | None:
@@ -265,6 +310,13 @@ def _counted(part: ast.stmt) -> str | None:
     return ast.unparse(part.targets[0]) if isinstance(part, ast.Assign) else None
 
 
+def _is_type(value: ast.expr | None) -> bool:
+    """Whether a constant is the name of a type: `Count = Annotated[...]`, `A = B | C`."""
+    if isinstance(value, ast.BinOp):
+        return isinstance(value.op, ast.BitOr)
+    return isinstance(value, ast.Subscript) and ast.unparse(value.value) in TYPES
+
+
 def _is_docstring(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
@@ -273,6 +325,24 @@ def _is_asset(node: ast.AST) -> bool:
     return isinstance(node, ast.FunctionDef) and any(
         "dg.asset" in ast.unparse(decorator).split("(")[0] for decorator in node.decorator_list
     )
+
+
+def _check_form(node: ast.AST, module: str) -> None:
+    """Raise for an import of this package that hides which names are used."""
+    match node:
+        case ast.ImportFrom(module=source, level=level, names=aliases):
+            ours = level > 0 or (source or "").partition(".")[0] == PACKAGE
+            hidden = ours and (level > 0 or any(alias.name == "*" for alias in aliases))
+        case ast.Import(names=aliases):
+            hidden = any(alias.name.partition(".")[0] == PACKAGE for alias in aliases)
+        case _:
+            hidden = False
+    if hidden and isinstance(node, ast.Import | ast.ImportFrom):
+        raise PipelineError(
+            f"{PACKAGE}/{module.replace('.', '/')}.py, line {node.lineno}: `{ast.unparse(node)}` "
+            "hides what the module uses, and so what its stages depend on; write it as "
+            f"`from {PACKAGE}.module import name`"
+        )
 
 
 def _imports(nodes: Iterable[ast.AST], known: frozenset[str]) -> dict[str, tuple[str, str | None]]:
@@ -286,8 +356,10 @@ def _imports(nodes: Iterable[ast.AST], known: frozenset[str]) -> dict[str, tuple
             continue
         for alias in statement.names:
             as_module = f"{source}.{alias.name}".lstrip(".")
-            local = alias.asname or alias.name
-            found[local] = (as_module, None) if as_module in known else (source, alias.name)
+            is_module = bool({as_module, f"{as_module}.__init__"} & known)
+            found[alias.asname or alias.name] = (
+                (as_module, None) if is_module else (source, alias.name)
+            )
     return found
 
 

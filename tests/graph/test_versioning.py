@@ -180,5 +180,5 @@ def test_a_damaged_lock_file_is_said_in_words(home, text, message):
 
 def test_a_dvc_that_is_not_there_is_said_in_words(home, monkeypatch):
     monkeypatch.setenv("CIFAR_DVC", str(home.root / "none"))
-    with pytest.raises(PipelineError, match="DVC cannot be run as .*none.*CIFAR_DVC"):
+    with pytest.raises(PipelineError, match=r"DVC cannot be run as .*none.*CIFAR_DVC"):
         stale_stages(home)

@@ -1,11 +1,14 @@
 """Running a part of the graph from a terminal: what to run, and what to show of it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -99,24 +102,40 @@ def execute(home: Workspace, job: str, keys: Sequence[Key], *, resume: str) -> N
         encoding="utf-8",
         errors="replace",
     )
+    log.write_bytes(b"")
     try:
-        assert process.stdout is not None
-        for line in _logged(process.stdout, log):
-            if not line.startswith(DETAIL):
-                click.echo(line, nl=False)
-        status = process.wait()
+        with _passing_on(process):
+            _show(process, log)
     except KeyboardInterrupt:
-        process.wait()
-        click.echo(f"\ninterrupted; `{resume}` resumes after the last whole epoch", err=True)
+        _show(process, log)  # until it has ended: its steps say after which epoch they resume
+        click.echo(f"interrupted; `{resume}` takes it up again", err=True)
         raise click.Abort from None
-    if status:
+    if process.wait():
         raise PipelineError(f"the run failed; the whole log is in {log}")
     click.echo(f"done in {(time.monotonic() - started) / 60:.1f} min")
 
 
-def _logged(lines: Iterator[str], log: Path) -> Iterator[str]:
-    with log.open("w", encoding="utf-8") as file:
-        for line in lines:
+def _show(process: subprocess.Popen[str], log: Path) -> None:
+    assert process.stdout is not None
+    with log.open("a", encoding="utf-8") as file:
+        for line in process.stdout:
             file.write(line)
             file.flush()
-            yield line
+            if not line.startswith(DETAIL):
+                click.echo(line, nl=False)
+
+
+@contextmanager
+def _passing_on(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Pass on to the process the signals that a terminal does not send to both."""
+
+    def end(signum: int, _: FrameType | None) -> None:
+        process.send_signal(signum)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

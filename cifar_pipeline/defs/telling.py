@@ -33,6 +33,9 @@ def lines_of(event: Any) -> Iterator[str]:
 
 def _failure(name: str, data: Any) -> Iterator[str]:
     """A user's mistake in words; anything else with its stack trace, as details."""
+    if data.error and data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+        yield f"{name}: interrupted"
+        return
     if data.user_failure_data and data.user_failure_data.description:
         words = data.user_failure_data.description
     else:

@@ -90,10 +90,9 @@ def execute(home: Workspace, job: str, keys: Sequence[Key], *, resume: str) -> N
         "PYTHONUTF8": "1",
         "CIFAR_DOOR": "cifar",
     }
-    command = [sys.executable, "-m", "cifar_pipeline", "materialize", *("/".join(k) for k in keys)]
     started = time.monotonic()
     process = subprocess.Popen(
-        command,
+        command_of(keys),
         cwd=home.root,
         env=environment,
         stdout=subprocess.PIPE,
@@ -113,6 +112,12 @@ def execute(home: Workspace, job: str, keys: Sequence[Key], *, resume: str) -> N
     if process.wait():
         raise PipelineError(f"the run failed; the whole log is in {log}")
     click.echo(f"done in {(time.monotonic() - started) / 60:.1f} min")
+
+
+def command_of(keys: Sequence[Key]) -> list[str]:
+    """The command whose process runs the assets `keys`."""
+    names = ["/".join(key) for key in keys]
+    return [sys.executable, "-m", "cifar_pipeline", "materialize", *names]
 
 
 def _show(process: subprocess.Popen[str], log: Path) -> None:

@@ -43,7 +43,8 @@ def _failure(name: str, data: Any) -> Iterator[str]:
         while error and error.cause:
             error = error.cause
         words = error.message.strip() if error else "no reason is known"
-        yield from (f"{DETAIL}{line}" for line in data.error.to_string().splitlines() if data.error)
+        trace = data.error.to_string().splitlines() if data.error else []
+        yield from (f"{DETAIL}{line}" for line in trace)
     first, *rest = words.splitlines()
     yield f"{name}: failed: {first}"
     yield from (f"  {line}" for line in rest)

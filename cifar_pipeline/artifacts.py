@@ -76,6 +76,8 @@ def read_json(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
     except FileNotFoundError:
         raise PipelineError(
             f"{path} is missing; materialize its asset first (`make run`, or `dvc pull`)"

@@ -154,6 +154,11 @@ def adopt(name: str, recipe: str, final: bool) -> None:
     """Make what the search around NAME found a recipe, recipes/RECIPE.yaml."""
     home = Workspace.current()
     with plain_errors():
+        load_params(home.params).require_search(name)
+        if not home.search(name).is_dir():
+            raise PipelineError(
+                f"there is no result of a search around {name} yet; run `cifar search {name}`"
+            )
         keys = ("profile", "run", "finished", "train_images", "generated", "final_epochs")
         found = read_json(home.search(name) / "provenance.json", keys)
         if found["generated"]:
@@ -194,7 +199,7 @@ def report(model: str, in_browser: bool) -> None:
         click.echo(line_of(home, model, metrics))
     scaled = (
         f", {metrics['ece15_scaled']:.2%} at temperature {metrics['temperature']:.2f}"
-        if "temperature" in metrics
+        if {"ece15_scaled", "temperature"} <= set(metrics)
         else ""
     )
     click.echo(

@@ -42,7 +42,14 @@ def line_of(home: Workspace, model: str, metrics: dict[str, Any]) -> str:
 def summary_of(home: Workspace, params: Params) -> str:
     """The key figures of every model that has a report, and where the pages are."""
     made = [name for name in params.models if (home.report(name) / "metrics.json").is_file()]
-    lines = [line_of(home, name, metrics_of(home, name)) for name in made]
+    lines = [_line(home, name) for name in made]
     pages = {"leaderboard": home.leaderboard, "ledger of claims": home.ledger}
     lines += [f"  {name:18} {folder / 'index.html'}" for name, folder in pages.items()]
     return "\n".join(lines)
+
+
+def _line(home: Workspace, model: str) -> str:
+    try:
+        return line_of(home, model, metrics_of(home, model))
+    except PipelineError as error:  # of another model than what has just been made
+        return f"  {model:18} {error}"

@@ -12,6 +12,10 @@ Count = Annotated[int, Field(ge=1)]
 NAME = "[a-z][a-z0-9_]*"
 """The pattern of the names of recipes, searches, groups and ensembles, which become file names, job
 names and parts of shell commands."""
+NOT_A_NAME = (
+    "is not a name; names begin with a letter from a to z, and go on with such letters, digits and "
+    "underscores"
+)
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 
 

@@ -188,6 +188,9 @@ class Params(Settings):
 
     def require_recipe(self, name: str) -> None:
         """Raises: PipelineError when there is no recipe `name`."""
+        if name in self.groups and name not in self.recipes:
+            members = ", ".join(self.groups[name])
+            raise PipelineError(f"'{name}' is a group of recipes; name one of them: {members}")
         if name not in self.recipes:
             known = [*self.recipes, *self.groups]
             raise PipelineError(

@@ -1,5 +1,6 @@
 """Reading params.yaml and recipes/, and checking all of them."""
 
+import re
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.settings.base import NAME, NOT_A_NAME
 from cifar_pipeline.settings.params import PROFILES, Params, RecipeFile
 from cifar_pipeline.settings.validation import nearest, validated
 
@@ -28,7 +30,14 @@ def load_params(path: Path) -> Params:
             f"{path} has a section `recipes`; write each recipe into a file of its own, "
             "recipes/<name>.yaml"
         )
-    files = sorted(recipes_folder(path).glob("*.yaml"))
+    files = [
+        file
+        for file in sorted(recipes_folder(path).glob("*.yaml"))
+        if not file.name.startswith(".")  # an editor's, or what is being written
+    ]
+    for file in files:
+        if not re.fullmatch(NAME, file.stem):
+            raise PipelineError(f"recipes/: {file.stem!r} {NOT_A_NAME}; rename {file.name!r}")
     recipes = {
         file.stem: validated(RecipeFile, read_yaml(file), f"recipes/{file.name}") for file in files
     }
@@ -49,6 +58,11 @@ def recipes_folder(params_file: Path) -> Path:
     return params_file.parent / "recipes"
 
 
+def missing(path: Path) -> PipelineError:
+    """The error of a settings file that is not there."""
+    return PipelineError(f"{path} is missing; restore it with `git checkout {path.name}`")
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping, in YAML 1.2, as DVC reads it.
 
@@ -57,9 +71,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = deepcopy(_parsed(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise PipelineError(
-            f"{path} is missing; restore it with `git checkout {path.name}`"
-        ) from None
+        raise missing(path) from None
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1
         raise PipelineError(

@@ -40,7 +40,9 @@ def no_way_to_the_archive(home):
         (("run", "--profile", "laptop", "--model", "control"), "cannot be fetched"),
         (("search", "cnn9"), "cnn9"),
         (("search", "custom_search", "--profile", "x"), "there is no profile 'x'"),
-        (("adopt", "ladder6", "mine"), "provenance.json is missing"),
+        (("adopt", "ladder6", "mine"), "run `cifar search ladder6`"),
+        (("adopt", "cnn9", "mine"), "there is no search around 'cnn9'"),
+        (("report", "customs"), "is a group of recipes"),
     ],
 )
 def test_mistakes_are_answered_in_a_message_and_change_nothing(home, arguments, message):

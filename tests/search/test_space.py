@@ -157,8 +157,13 @@ def test_what_was_found_becomes_a_recipe(params_file):
     for profile in PROFILES:
         other = params.under(profile)
         assert other.recipe("found") == params.under("paper").recipe("control")
-    for name in ("found", "ladder", "No name", "cnn-9"):
-        with pytest.raises(PipelineError, match="is taken, or has other characters"):
+    for name, message in (
+        ("found", "there is a recipe 'found' already"),
+        ("ladder", "there is a group 'ladder' already"),
+        ("No name", "'No name' is not a name; names begin with"),
+        ("cnn-9", "'cnn-9' is not a name; names begin with"),
+    ):
+        with pytest.raises(PipelineError, match=message):
             add_recipe(params_file, name, paper, "again")
     with pytest.raises(PipelineError, match=r"epochs: .*greater than or equal to 1"):
         add_recipe(params_file, "other", paper | {"epochs": 0}, "wrong")

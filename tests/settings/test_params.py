@@ -237,10 +237,13 @@ def test_names_follow_one_pattern_wherever_they_come_from(params_file, name):
             load_params(params_file)
         params_file.write_text(content)
     recipe_file(params_file, name).write_text("extends: cnn9\n")
-    with pytest.raises(PipelineError, match=r"String should match pattern"):
-        load_params(params_file)
+    if name == ".":  # a hidden file, which is not a recipe
+        assert load_params(params_file) == before
+    else:
+        with pytest.raises(PipelineError, match="is not a name"):
+            load_params(params_file)
     recipe_file(params_file, name).unlink()
-    with pytest.raises(PipelineError, match="has other characters than"):
+    with pytest.raises(PipelineError, match="is not a name"):
         add_recipe(params_file, name, {}, "own")
     assert load_params(params_file) == before
 

@@ -155,7 +155,7 @@ def adopt(name: str, recipe: str, final: bool) -> None:
     home = Workspace.current()
     with plain_errors():
         load_params(home.params).require_search(name)
-        if not home.search(name).is_dir():
+        if not (home.search(name) / "provenance.json").is_file():
             raise PipelineError(
                 f"there is no result of a search around {name} yet; run `cifar search {name}`"
             )

@@ -46,20 +46,26 @@ class _PreparingExecutor(dg.Executor):
         return self._inner.step_dependency_config
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[Any]:
-        prepare(plan_context.instance, plan_context.dagster_run)
-        for event in self._inner.execute(plan_context, execution_plan):
-            for line in lines_of(event):
-                print(line, flush=True)
-            yield event
+        try:
+            prepare(plan_context.instance, plan_context.dagster_run)
+            for event in self._inner.execute(plan_context, execution_plan):
+                for line in lines_of(event):
+                    print(line, flush=True)
+                yield event
+        except Exception as error:  # of the run, not of a step; Dagster tells the UI alone
+            print(f"the run failed: {error}", flush=True)
+            raise
 
 
 def _create(context: dg.InitExecutorContext) -> dg.Executor:
     if not os.environ.get("DAGSTER_HOME"):
         # Dagster would quietly use a temporary instance: no history, no pool limits.
-        raise dg.DagsterInvariantViolationError(
+        words = (
             "DAGSTER_HOME is not set, so this run would leave no trace. Run `export DAGSTER_HOME="
             f"{Workspace.current().dagster_home}`, or use the make targets, which do."
         )
+        print(f"the run failed: {words}", flush=True)
+        raise dg.DagsterInvariantViolationError(words)
     ours = {
         "tag_concurrency_limits": ONE_AT_A_TIME,
         "start_method": {"forkserver": {"preload_modules": list(PRELOADED)}},

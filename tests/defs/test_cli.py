@@ -8,6 +8,7 @@ from cifar_pipeline.cli import main
 from cifar_pipeline.settings.editing import select_profile
 from tests.workspaces import change_yaml
 
+pytestmark = pytest.mark.xdist_group("recorded")  # they share a checkout
 UNREACHABLE = "http://127.0.0.1:9/cifar-100-python.tar.gz"
 
 

@@ -26,6 +26,7 @@ from cifar_pipeline.settings.params import PROFILES
 from cifar_pipeline.settings.reading import load_params
 from tests.workspaces import change_yaml
 
+pytestmark = pytest.mark.xdist_group("recorded")  # they share a checkout
 MODEL = ("model", "cnn9")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from cifar_pipeline.dataset.packed import write_archive
 from cifar_pipeline.dataset.table import COARSE, FINE, SHAPE
@@ -80,6 +81,16 @@ def class_names() -> tuple[list[str], list[str]]:
     """
     fine = [f"generated_{label:02d}" for label in range(FINE)]
     return fine, [f"generated_group_{label:02d}" for label in range(COARSE)]
+
+
+def is_generated(table: Path) -> bool:
+    """Whether the images of a table are from here: the classes then have our names.
+
+    The table says so itself, because the active profile may ask for another source than the one it
+    was made from.
+    """
+    names = (pq.read_schema(table).metadata or {}).get(b"fine_names", b"")
+    return cast(bool, names.decode() == ",".join(class_names()[0]))
 
 
 def images(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -94,7 +94,7 @@ class Step:
             self.context.log.warning(line)
         versions = self._record()
         path = dg.MetadataValue.path(self.home.root / self.stage.outputs[0])
-        generated = {"generated images": True} if self.params.source().kind == "generated" else {}
+        generated = {"generated images": True} if self._is_of_generated_images() else {}
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(_data_version(versions)),
             metadata={
@@ -130,6 +130,14 @@ class Step:
             else:
                 temporary.unlink(missing_ok=True)
         self._staged.clear()
+
+    def _is_of_generated_images(self) -> bool:
+        """What the table holds, which need not be what the active profile asks for."""
+        from cifar_pipeline.dataset.generated import is_generated
+
+        if self.stage.asset == "archive" or not self.home.table.is_file():
+            return self.params.source().kind == "generated"
+        return is_generated(self.home.table)
 
     def _check_unchanged(self) -> None:
         self._check_plan()

@@ -169,7 +169,7 @@ def _stages_of_model(name: str, params: Params, home: Workspace, path: Any) -> l
 def _training_settings(params: Params, recipe: Recipe) -> dict[str, Any]:
     settings = recipe.model_dump(mode="json")
     if recipe.weights not in ("imagenet", "none"):
-        file = Path(recipe.weights).expanduser()
+        file = Path(recipe.weights)
         settings["weights"] = {
             "name": file.name,  # the path means nothing on another machine
             "sha256": file_digest(file, "sha256") if file.is_file() else None,

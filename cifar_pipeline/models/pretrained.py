@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ import keras
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.models.construction import Construction
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.settings.architectures import KerasApplication
+from cifar_pipeline.settings.architectures import ArchitectureSettings, KerasApplication
 
 
 def load_application(
@@ -45,12 +46,7 @@ def load_application(
                 "`weights` to a file that holds them; `weights: none` trains from random ones."
             ) from None
     model = application(weights=None, **settings)
-    path = Workspace.current().resolve(weights)
-    if not path.is_file():
-        raise PipelineError(
-            f"there are no pretrained weights at {path}; correct the recipe's `weights` or "
-            f"{architecture.weights_variable}, or fetch the file"
-        )
+    path = weights_file(weights, architecture)
     try:
         with warnings.catch_warnings():
             # Keras only warns about parts that a file lacks and leaves them random.
@@ -61,3 +57,17 @@ def load_application(
             f"{path} does not hold the weights of {name} in Keras' layout: {error}"
         ) from None
     return model
+
+
+def weights_file(weights: str, architecture: ArchitectureSettings) -> Path:
+    """The file of pretrained weights that a recipe names.
+
+    Raises: PipelineError when it is not there.
+    """
+    path = Workspace.current().resolve(weights)
+    if not path.is_file():
+        raise PipelineError(
+            f"there are no pretrained weights at {path}; correct the recipe's `weights` or "
+            f"{architecture.weights_variable}, or fetch the file"
+        )
+    return path

@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from cifar_pipeline.artifacts import dvc_md5
+from cifar_pipeline.dataset.generated import is_generated
 from cifar_pipeline.dataset.splits import Split, split_rows
 from cifar_pipeline.dataset.table import FINE, read_table
 from cifar_pipeline.errors import PipelineError
@@ -125,7 +126,7 @@ def search_and_save(
         **origin,
         "recipe": name,
         "profile": params.profile,
-        "generated": params.source().kind == "generated",
+        "generated": is_generated(home.table),
         "train_images": len(data.training),
         "run": dict(run),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -103,19 +103,19 @@ class Params(Settings):
         )
 
     def recipe(self, name: str) -> Recipe:
-        """Recipe `name` under the active profile.
+        """Recipe `name` under the active profile, with the path of its weights absolute.
 
         `$CIFAR_WEIGHTS_<ARCHITECTURE>` replaces the weights of a recipe that asks for ImageNet's.
 
         Raises: PipelineError for a recipe that is unknown or does not validate.
         """
         recipe = self.recipe_as_written(name)
-        local = os.environ.get(recipe.architecture.weights_variable)
-        return (
-            recipe.model_copy(update={"weights": str(Workspace.current().resolve(local))})
-            if local and recipe.weights == "imagenet"
-            else recipe
-        )
+        weights = recipe.weights
+        if weights == "imagenet":
+            weights = os.environ.get(recipe.architecture.weights_variable) or weights
+        if weights in ("imagenet", "none"):
+            return recipe
+        return recipe.model_copy(update={"weights": str(Workspace.current().resolve(weights))})
 
     def recipe_as_written(self, name: str) -> Recipe:
         """Recipe `name` under the active profile, whatever this machine's environment says.

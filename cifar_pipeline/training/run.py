@@ -11,10 +11,12 @@ from typing import Any
 from cifar_pipeline.artifacts import dvc_md5, file_digest
 from cifar_pipeline.checks import Check
 from cifar_pipeline.dataset.classes import Classes
+from cifar_pipeline.dataset.generated import is_generated
 from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.inputs.batches import Images, load_images
 from cifar_pipeline.models.environment import configure_keras
+from cifar_pipeline.models.pretrained import weights_file
 from cifar_pipeline.models.saved import Labels, weights_digest
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.provenance import (
@@ -119,7 +121,7 @@ def train_and_save(
         "run": dict(run),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "code_revision": code_revision(),
-        "generated": params.source().kind == "generated",
+        "generated": is_generated(home.table),
         "weights": weights,
         "archive_sha256": archive_of(splits),
         "inputs": inputs,
@@ -158,8 +160,11 @@ def _identity(recipe: Recipe, weights: dict[str, str], inputs: dict[str, str]) -
 
 def weights_of(recipe: Recipe) -> dict[str, str]:
     """What the model started from. A file is given by name and checksum, because its path means
-    nothing elsewhere."""
+    nothing elsewhere.
+
+    Raises: PipelineError when the file is not there.
+    """
     if recipe.weights in ("imagenet", "none"):
         return {"name": recipe.weights}
-    path = Path(recipe.weights).expanduser()
+    path = weights_file(recipe.weights, recipe.architecture)
     return {"name": path.name, "sha256": file_digest(path, "sha256")}

@@ -11,7 +11,7 @@ from cifar_pipeline.artifacts import file_digest
 from cifar_pipeline.dataset import build as build_module
 from cifar_pipeline.dataset import packed as packed_module
 from cifar_pipeline.dataset.build import build_table, write_table
-from cifar_pipeline.dataset.generated import legacy_pickle
+from cifar_pipeline.dataset.generated import is_generated, legacy_pickle
 from cifar_pipeline.dataset.packed import write_archive
 from cifar_pipeline.dataset.splits import archive_of
 from cifar_pipeline.dataset.table import pixels, read_table
@@ -53,6 +53,14 @@ def test_pandas_and_duckdb_read_the_images(prepared):
 def test_the_same_archive_gives_the_same_bytes(prepared, tmp_path):
     write_table(build_table(prepared.archive), tmp_path / "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == prepared.table.read_bytes()
+
+
+def test_a_table_tells_whether_its_images_are_generated(prepared, make_archive, tmp_path):
+    assert is_generated(prepared.table)
+    names = [f"class_{label}".encode() for label in range(100)]
+    archive = make_archive(meta={b"fine_label_names": names})
+    write_table(build_table(archive), tmp_path / "table.parquet")
+    assert not is_generated(tmp_path / "table.parquet")
 
 
 def refused(path, message):

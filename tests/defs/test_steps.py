@@ -286,6 +286,17 @@ def test_data_versions_and_metadata_tell_what_was_made(home):
     assert shown["generated images"] is True
 
 
+def test_generated_images_are_told_by_the_data_and_not_by_the_profile(home):
+    """A model alone, made after the profile was changed and before the data was."""
+    select_profile(home.params, "quick")
+    record_plan(load_params(home.params), home)
+    result = made(stage_of(home, *MODEL), write_model(home))
+    (event,) = result.get_asset_materialization_events()
+    shown = event.step_materialization_data.materialization.metadata
+    assert shown["profile"].value == "quick"
+    assert shown["generated images"].value is True
+
+
 def test_the_launchpad_offers_the_profiles_and_refuses_other_names(home):
     job = build_defs(load_params(home.params)).resolve_job_def("pipeline")
     offered = job.run_config_schema.config_type_dict_by_name["ProfileName"].config_values

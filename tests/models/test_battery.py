@@ -19,6 +19,7 @@ from cifar_pipeline.settings.recipe import Phase, Recipe
 from cifar_pipeline.training.calibration import fit_temperature
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
+from cifar_pipeline.training.run import weights_of
 from cifar_pipeline.training.saving import check_saved, save_training
 from tests.numbers import off
 
@@ -410,3 +411,9 @@ def test_long_recipes_start(params_file, prepared, tmp_path, name, profile):
     result = train(recipe, training, validation, Checkpoints(tmp_path, "a"))
     assert np.isfinite(result.best.val_loss)
     assert result.model.input_shape == (None, 32, 32, 3)
+
+
+def test_weights_that_are_not_there_are_said_before_anything_is_trained(params_file, tmp_path):
+    recipe = recipe_of(params_file, "efficientnet_b0", weights=str(tmp_path / "none.h5"))
+    with pytest.raises(PipelineError, match=r"no pretrained weights at .*none\.h5"):
+        weights_of(recipe)

@@ -1,6 +1,9 @@
+import hashlib
+
 import pytest
 
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.graph.stages import build_stages
 from cifar_pipeline.settings.editing import add_recipe, select_models, select_profile
 from cifar_pipeline.settings.params import PROFILES, merge
 from cifar_pipeline.settings.reading import load_params
@@ -401,3 +404,21 @@ def test_an_ensemble_that_makes_no_sense_is_refused(params_file, ensembles, mess
     change_yaml(params_file, lambda content: content.update(ensembles=ensembles))
     with pytest.raises(PipelineError, match=message):
         load_params(params_file)
+
+
+def test_the_weights_of_a_recipe_are_read_from_one_folder(params_file, monkeypatch, tmp_path):
+    """A relative path means the same wherever the user stands."""
+    monkeypatch.setenv("CIFAR_ROOT", str(params_file.parent))
+    (params_file.parent / "own.h5").write_bytes(b"weights")
+    change_yaml(
+        recipe_file(params_file, "efficientnet_b0"),
+        lambda content: content["quick"].update(weights="own.h5"),
+    )
+    expected = str(params_file.parent / "own.h5")
+    for folder in (params_file.parent, tmp_path / "elsewhere"):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        params = load_params(params_file)
+        assert params.recipe("efficientnet_b0").weights == expected
+        settings = build_stages(params)["model", "efficientnet_b0"].settings["recipe"]
+        assert settings["weights"]["sha256"] == hashlib.sha256(b"weights").hexdigest()

@@ -109,6 +109,10 @@ def execute(home: Workspace, job: str, keys: Sequence[Key], *, resume: str) -> N
         _show(process, log)  # until it has ended: its steps say after which epoch they resume
         click.echo(f"interrupted; `{resume}` takes it up again", err=True)
         raise click.Abort from None
+    except OSError:  # nobody reads what is printed, as after `| head`, or the disk is full
+        process.terminate()
+        process.communicate()
+        raise
     if process.wait():
         raise PipelineError(f"the run failed; the whole log is in {log}")
     click.echo(f"done in {(time.monotonic() - started) / 60:.1f} min")

@@ -1,8 +1,10 @@
+import contextlib
 import os
 import signal
 import sys
 
 import click
+import psutil
 import pytest
 
 from cifar_pipeline.errors import PipelineError
@@ -56,3 +58,19 @@ def test_a_terminated_command_ends_its_run(run, capsys, number):
     assert "resumes after epoch 2/6" in said.out
     assert said.err == "interrupted; `cifar run --model cnn9` takes it up again\n"
     assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_run_whose_output_nobody_reads_ends(run, tmp_path, monkeypatch):
+    """As in `cifar run | head -1`."""
+    read, write = os.pipe()
+    os.close(read)
+    program = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    with os.fdopen(write, "w", buffering=1) as nobody:
+        monkeypatch.setattr(sys, "stdout", nobody)
+        with pytest.raises(BrokenPipeError):
+            run(program)
+        monkeypatch.undo()
+        with contextlib.suppress(BrokenPipeError):
+            nobody.close()
+    pid = int((tmp_path / "data" / "pipeline.log").read_text())
+    assert not psutil.pid_exists(pid)

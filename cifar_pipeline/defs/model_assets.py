@@ -53,7 +53,7 @@ def _model(name: str, stage: Stage) -> dg.AssetsDefinition:
         "names, history, temperature, provenance.",
     )
     def model(context: dg.AssetExecutionContext, pipeline: Pipeline) -> Yielded:
-        from cifar_pipeline.training.run import train_and_save
+        from cifar_pipeline.training.train_and_save import train_and_save
 
         with pipeline.step(context, stage) as step:
             home, run = step.home, {"id": context.run_id}

@@ -36,7 +36,7 @@ from cifar_pipeline.search.results import (
 from cifar_pipeline.search.study import Data, SearchRun, ranked
 from cifar_pipeline.settings.params import Params
 from cifar_pipeline.training.allocator import keep_freed_memory
-from cifar_pipeline.training.run import weights_of
+from cifar_pipeline.training.train_and_save import weights_of
 
 SPLITS: tuple[Split, ...] = ("train", "validation")
 

@@ -45,7 +45,7 @@ def train(
     training: Images,
     validation: Images | None,
     checkpoints: Checkpoints,
-    report: Callable[[EpochRecord, float], None] = lambda record, left: None,
+    on_epoch: Callable[[EpochRecord, float], None] = lambda record, left: None,
     *,
     devices: Sequence[str] = (),
 ) -> Training:
@@ -56,7 +56,7 @@ def train(
     with which an uninterrupted one ends (on a CPU, to the bit).
 
     Args:
-        report: called after each epoch with its record and the seconds left.
+        on_epoch: called after each epoch with its record and the seconds left.
         devices: as `keras.distribution.list_devices` names them; default: every GPU, or the CPU.
 
     Raises: PipelineError for a missing GPU or missing weights, and when the loss is no longer
@@ -98,7 +98,9 @@ def train(
             _build_metrics(trainer)
         resumed = checkpoints.load([tuple(variable.shape) for variable in state_variables(trainer)])
         work = epoch_costs(trainer, recipe)
-        progress = Progress(recipe, len(training), work, report, resumed.history if resumed else [])
+        progress = Progress(
+            recipe, len(training), work, on_epoch, resumed.history if resumed else []
+        )
         if not (resumed and resumed.finished):
             remembering = _remembering_callbacks(recipe)
             averages = keras.callbacks.SwapEMAWeights() if recipe.optimizer.ema else None

@@ -61,7 +61,7 @@ class Progress(keras.callbacks.Callback):
     Args:
         images: training images.
         work: what each epoch costs, in any unit; the time left is estimated by it.
-        report: called with every finished epoch and the seconds that the rest will take.
+        on_epoch: called with every finished epoch and the seconds that the rest will take.
         history: epochs that were trained before; the next ones are added to it.
     """
 
@@ -70,12 +70,12 @@ class Progress(keras.callbacks.Callback):
         recipe: Recipe,
         images: int,
         work: Sequence[float],
-        report: Callable[[EpochRecord, float], None],
+        on_epoch: Callable[[EpochRecord, float], None],
         history: Sequence[EpochRecord] = (),
     ) -> None:
         super().__init__()
         self.records = list(history)
-        self._recipe, self._images, self._work, self._report = recipe, images, work, report
+        self._recipe, self._images, self._work, self._on_epoch = recipe, images, work, on_epoch
         self._tracing = 0.0
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -149,7 +149,7 @@ class Progress(keras.callbacks.Callback):
             f"accuracy {record.accuracy:.1%}  {validation}"
             f"{record.images_per_s:.0f} images/s  {left / 60:.1f} min left"
         )
-        self._report(record, left)
+        self._on_epoch(record, left)
 
     def _finite(self, kind: str, loss: float, batch: int) -> float:
         if not math.isfinite(loss):

@@ -91,7 +91,8 @@ def test_what_changes_how_numbers_are_rounded_is_recorded(monkeypatch):
 
 
 def test_training_modules_import_keras_without_banners():
-    done = run("import cifar_pipeline.training.run, cifar_pipeline.evaluation.predictions")
+    modules = "training.train_and_save", "evaluation.predictions"
+    done = run("".join(f"import cifar_pipeline.{module}\n" for module in modules))
     assert done.stdout + done.stderr == ""
 
 

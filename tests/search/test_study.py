@@ -224,7 +224,7 @@ from cifar_pipeline.settings.editing import select_profile
 from cifar_pipeline.settings.reading import load_params
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.search.search_and_save import search_and_save
-from cifar_pipeline.training.run import train_and_save
+from cifar_pipeline.training.train_and_save import train_and_save
 home = Workspace(Path(sys.argv[1]))
 params = load_params(home.params)
 seen = []

@@ -43,7 +43,7 @@ def train_and_save(
     params: Params,
     home: Workspace,
     run: Mapping[str, str],
-    report: Callable[[dict[str, float | None], float], None],
+    on_epoch: Callable[[dict[str, float | None], float], None],
     *,
     folder: Path,
 ) -> tuple[list[Check], dict[str, Any]]:
@@ -54,7 +54,7 @@ def train_and_save(
 
     Args:
         run: what identifies this run elsewhere, for the provenance.
-        report: called after each epoch with its record and the seconds left.
+        on_epoch: called after each epoch with its record and the seconds left.
         folder: written whole, or not at all.
 
     Returns: the checks of the saved model, and key figures.
@@ -87,7 +87,7 @@ def train_and_save(
         home.checkpoints(name, params.profile), _identity(recipe, weights, inputs)
     )
     result = train(
-        recipe, training, validation, checkpoints, lambda record, left: report(record.row(), left)
+        recipe, training, validation, checkpoints, lambda record, left: on_epoch(record.row(), left)
     )
     accuracy = result.best.val_accuracy
     validated = "" if accuracy is None else f", with a validation accuracy of {accuracy:.1%}"

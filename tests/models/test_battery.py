@@ -19,8 +19,8 @@ from cifar_pipeline.settings.recipe import Phase, Recipe
 from cifar_pipeline.training.calibration import fit_temperature
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
-from cifar_pipeline.training.run import weights_of
 from cifar_pipeline.training.saving import check_saved, save_training
+from cifar_pipeline.training.train_and_save import weights_of
 from tests.numbers import off
 
 MEAN = (0.5, 0.5, 0.4)

@@ -227,8 +227,8 @@ def ledger(recording: bool) -> None:
         runs = claims.load_runs(home.recorded_runs)
         if recording:
             models = load_params(home.params).models
-            found = [claims.run_of(name, home.report(name)) for name in models]
-            runs = claims.merge(runs, [run for run in found if run])
+            found = claims.runs_of({name: home.report(name) for name in models})
+            runs = claims.merge(runs, found)
             claims.record(home.recorded_runs, runs)
     click.echo(claims.markdown(claims.ledger(runs)), nl=False)
 

@@ -174,9 +174,8 @@ def _ledger(stage: Stage) -> dg.AssetsDefinition:
         with pipeline.step(context, stage) as step:
             home, folder = step.home, step.staged(step.home.ledger)
             reports = {name: home.report(name) for name in step.params.models}
-            found = [claims.run_of(n, path) for n, path in reports.items() if path.is_dir()]
             recorded = claims.load_runs(home.recorded_runs)
-            runs = claims.merge(recorded, [run for run in found if run])
+            runs = claims.merge(recorded, claims.runs_of(reports))
             verdicts = claims.write_ledger(runs, folder)
             table = dg.MetadataValue.md(claims.markdown(claims.ledger(runs)))
             yield from step.finish(metadata={**verdicts, "ledger": table})

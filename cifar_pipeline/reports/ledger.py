@@ -4,7 +4,7 @@ Runs are recorded in a file of the repository, because data/ holds one run per m
 git.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -242,6 +242,19 @@ def run_of(recipe: str, folder: Path) -> Run | None:
             "metrics": {key: metrics[key] for key in keys},
         }
     )
+
+
+def runs_of(reports: Mapping[str, Path]) -> list[Run]:
+    """The runs on CIFAR-100 that reports are about, of those that have been made.
+
+    Args:
+        reports: the folder of each recipe's report, which need not exist.
+
+    Raises:
+        PipelineError: an older release wrote one of them.
+    """
+    made = {name: folder for name, folder in reports.items() if (folder / METRICS).is_file()}
+    return [run for name, folder in made.items() if (run := run_of(name, folder))]
 
 
 def merge(recorded: Sequence[Run], runs: Sequence[Run]) -> list[Run]:

@@ -169,13 +169,6 @@ class Params(Settings):
         floors = self.floors[self.profile]
         return floors.get(name, floors["default"])
 
-    def value(self, key: str) -> Any:
-        """The value at a dotted key, in JSON's terms."""
-        content: Any = self.model_dump(mode="json")
-        for part in key.split("."):
-            content = content[part]
-        return content
-
     def expanded(self, names: Iterable[str]) -> tuple[str, ...]:
         """Recipes by name, each once, with the members of a group in its place.
 

@@ -21,6 +21,7 @@ from cifar_pipeline.reports.ledger import (
     merge,
     record,
     run_of,
+    runs_of,
     write_ledger,
 )
 from cifar_pipeline.settings.reading import load_params
@@ -196,6 +197,17 @@ def test_a_run_is_read_from_its_report(tmp_path):
         run_of("cnn9", tmp_path)
     with pytest.raises(PipelineError, match=r"metrics.json is missing; materialize"):
         run_of("cnn9", tmp_path / "none")
+
+
+def test_reports_that_are_not_made_yet_have_no_run(tmp_path):
+    """`dvc repro` removes the files of a report, and not its folder, before it makes them anew."""
+    made, emptied = tmp_path / "made", tmp_path / "emptied"
+    for folder in (made, emptied):
+        folder.mkdir()
+    (made / "provenance.json").write_text(json.dumps(PROVENANCE | {"generated": False}))
+    (made / "metrics.json").write_text(json.dumps({"n": 10_000} | metrics_of(0.49, 0.51)))
+    found = runs_of({"cnn9": made, "control": emptied, "resnet50": tmp_path / "none"})
+    assert [run.recipe for run in found] == ["cnn9"]
 
 
 def test_its_page_needs_no_network_and_leads_to_the_reports(tmp_path):

@@ -228,6 +228,11 @@ def ledger(recording: bool) -> None:
         if recording:
             models = load_params(home.params).models
             found = claims.runs_of({name: home.report(name) for name in models})
+            if not found:
+                raise PipelineError(
+                    "data/ holds no report on CIFAR-100 that could be recorded; make one with "
+                    "`cifar run`, under another profile than `smoke`"
+                )
             runs = claims.merge(runs, found)
             claims.record(home.recorded_runs, runs)
     click.echo(claims.markdown(claims.ledger(runs)), nl=False)

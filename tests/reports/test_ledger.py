@@ -241,7 +241,7 @@ def test_the_markdown_leads_to_the_reports_too():
 def test_recording_adds_what_data_holds_once(params_file, tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAR_ROOT", str(tmp_path))
     failed = CliRunner().invoke(main, ["ledger", "--record"])
-    assert (failed.exit_code, "metrics.json is missing; materialize" in failed.output) == (1, True)
+    assert (failed.exit_code, "no report on CIFAR-100 that could be" in failed.output) == (1, True)
     home = Workspace(tmp_path)
     for name in load_params(params_file).models:
         home.report(name).mkdir(parents=True)

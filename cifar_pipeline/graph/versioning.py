@@ -29,6 +29,7 @@ LOCK_WAIT_S = 600
 gigabytes takes minutes, and neither is worth an hour's training."""
 LOCKED = "Unable to acquire lock"
 """How DVC says that another one holds its lock, which no command keeps for long."""
+NO_GIT = "is not a git repository"
 BUSY = "busy, it is being blocked by"
 """How DVC says that another one runs a stage that reads or writes the same files, for as long as
 that stage takes."""
@@ -178,7 +179,8 @@ def _dvc(
             return done
         words = " ".join((done.stderr.strip() or done.stdout.strip()).split())
         if not any(reason in words for reason in waited_for) or time.monotonic() > end:
-            raise PipelineError(f"`dvc {' '.join(arguments)}` failed: {words}")
+            repair = "; `make setup` lets DVC work without git" if NO_GIT in words else ""
+            raise PipelineError(f"`dvc {' '.join(arguments)}` failed: {words}{repair}")
         if not told:
             print(
                 f"another DVC holds its lock; waiting for up to {wait_s / 60:.0f} min", flush=True

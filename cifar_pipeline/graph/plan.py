@@ -6,13 +6,12 @@ writes them whenever the package, the recipes or params.yaml have changed, and e
 does so before its first step.
 """
 
-import hashlib
 import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cifar_pipeline.artifacts import replacing_folder
+from cifar_pipeline.artifacts import digest_of, dvc_md5, replacing_folder
 from cifar_pipeline.graph.code import Code
 from cifar_pipeline.graph.stages import Key, Stage, build_stages
 from cifar_pipeline.paths import Workspace
@@ -31,8 +30,14 @@ def text_of(stage: Stage, package: Path = PACKAGE) -> str:
 
 
 def version_of(stage: Stage) -> str:
-    """A checksum of what the plan says of a stage: Dagster's code version."""
-    return hashlib.md5(text_of(stage).encode(), usedforsecurity=False).hexdigest()
+    """A checksum of what the plan says of a stage: Dagster's code version.
+
+    The files in git that the stage reads count with it, because no asset makes them.
+    """
+    home = Workspace.current()
+    made = home.data.relative_to(home.root).as_posix()
+    kept = [home.root / path for path in stage.inputs if not path.startswith(f"{made}/")]
+    return digest_of([text_of(stage), *(dvc_md5(path) for path in kept if path.exists())])
 
 
 def write_plan(params: Params, home: Workspace, package: Path = PACKAGE) -> bool:

@@ -15,7 +15,7 @@ from cifar_pipeline.artifacts import replace, staging_path
 from cifar_pipeline.definitions import build_defs
 from cifar_pipeline.defs.steps import REPORTED_ONLY
 from cifar_pipeline.graph.code import Code, Name, _neutral
-from cifar_pipeline.graph.plan import PACKAGE, read_code_again, text_of
+from cifar_pipeline.graph.plan import PACKAGE, read_code_again, text_of, version_of
 from cifar_pipeline.graph.stages import build_stages
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.editing import select_models
@@ -301,6 +301,20 @@ def test_a_digest_is_the_same_under_every_python(package):
     """A stage must not go stale because a colleague runs another Python."""
     (package / "work.py").write_text(SAMPLE)
     assert behind(package)["work.make"] == "15920d039a0e2c8cc66bfffdb54dac93"
+
+
+def test_recorded_runs_count_for_the_ledger_behind_dagster_too(params_file, monkeypatch):
+    """DVC has the file as a dependency; no asset makes it."""
+    monkeypatch.setenv("CIFAR_ROOT", str(params_file.parent))
+    stages = build_stages(load_params(params_file))
+    runs = Workspace.current().recorded_runs
+    runs.parent.mkdir(parents=True)
+    versions = []
+    for text in ("[]", "[1]"):
+        runs.write_text(text)
+        versions.append({key: version_of(stage) for key, stage in stages.items()})
+    before, after = versions
+    assert {key for key in before if before[key] != after[key]} == {("ledger",)}
 
 
 def test_a_process_that_planned_before_sees_what_the_code_is_now(params_file, tmp_path):

@@ -62,7 +62,7 @@ def test_a_failing_dvc_says_why(home):
 
 def test_a_folder_without_git_is_said_in_words(home):
     subprocess.run(["rm", "-r", ".git"], cwd=home.root, check=True)
-    with pytest.raises(PipelineError, match=r"failed: .*git.*`make setup` lets DVC work without git"):
+    with pytest.raises(PipelineError, match=r"failed: .*git.*; `make setup` lets DVC work without"):
         commit_stages(home, "made")
 
 

@@ -432,10 +432,15 @@ def test_a_run_without_an_instance_is_refused(tmp_path):
     assert not (copy.root / "data" / "raw").exists()
 
 
-def test_under_dvc_another_profile_is_refused(tmp_path):
+def test_another_profile_is_refused_under_dvc_and_for_data_that_is_not_its_own(tmp_path):
     copy = Copy(tmp_path, models=["cnn9"])
     config = tmp_path / "quick.yaml"
     config.write_text("resources: {pipeline: {config: {profile: quick}}}")
     failed = copy.job("archive_job", "-c", str(config), check=False, DVC_STAGE="archive")
     assert failed.returncode != 0
     assert "use `dvc exp run -S profile=quick`" in failed.stdout + failed.stderr
+    before = (copy.root / "params.yaml").read_bytes()
+    failed = copy.job("table_job", "-c", str(config), check=False)
+    assert failed.returncode != 0
+    assert "whose data is `cifar100`, and data/ holds `generated`" in failed.stdout
+    assert (copy.root / "params.yaml").read_bytes() == before

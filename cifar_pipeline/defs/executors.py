@@ -47,7 +47,8 @@ class _PreparingExecutor(dg.Executor):
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[Any]:
         try:
-            prepare(plan_context.instance, plan_context.dagster_run)
+            steps = set(execution_plan.step_keys_to_execute)
+            prepare(plan_context.instance, plan_context.dagster_run, steps)
             for event in self._inner.execute(plan_context, execution_plan):
                 for line in lines_of(event):
                     print(line, flush=True)

@@ -1,6 +1,7 @@
 """What a run does before its first step, whichever door it came through."""
 
 import os
+from collections.abc import Collection
 from typing import Any
 
 import dagster as dg
@@ -28,9 +29,12 @@ LOCATION = "cifar_pipeline"
 """What workspace.yaml calls our definitions."""
 
 
-def prepare(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+def prepare(instance: dg.DagsterInstance, run: dg.DagsterRun, steps: Collection[str]) -> None:
     """Release what dead runs hold, apply the profile that was asked for, write the plan, and tag
     the run with its process, profile and door.
+
+    Args:
+        steps: what the run will execute, such as `table` and `model__cnn9`.
 
     Raises: dg.Failure for settings that do not validate, and a profile that cannot be applied.
     """
@@ -41,7 +45,7 @@ def prepare(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     for dead in release_dead_runs(instance):
         print(f"run {dead} had died; it is marked as failed, and its pool slots are free again")
     try:
-        params = _settings(run.run_config)
+        params = _settings(run.run_config, steps)
     except PipelineError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     instance.add_run_tags(run.run_id, {"profile": params.profile})
@@ -61,7 +65,7 @@ def _show_in_ui(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     instance.run_storage.replace_job_origin(current, origin)
 
 
-def _settings(run_config: Any) -> Params:
+def _settings(run_config: Any, steps: Collection[str]) -> Params:
     home = Workspace.current()
     resources = run_config.get("resources", {})
     asked = resources.get("pipeline", {}).get("config", {}).get("profile")
@@ -71,6 +75,13 @@ def _settings(run_config: Any) -> Params:
             raise PipelineError(
                 f"DVC runs the profile '{params.profile}' of params.yaml, and this run asks for "
                 f"'{asked}'; use `dvc exp run -S profile={asked}`"
+            )
+        held, wanted = (params.profiles[profile].source for profile in (params.profile, asked))
+        if held != wanted and "archive" not in steps:
+            raise PipelineError(
+                f"this run asks for the profile '{asked}', whose data is `{wanted}`, and data/ holds "
+                f"`{held}`, of the profile '{params.profile}'; run the job `pipeline` with it, or "
+                f"`cifar run --profile {asked}`"
             )
         select_profile(home.params, asked)
         params = load_params(home.params)

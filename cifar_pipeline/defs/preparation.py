@@ -79,8 +79,8 @@ def _settings(run_config: Any, steps: Collection[str]) -> Params:
         held, wanted = (params.profiles[profile].source for profile in (params.profile, asked))
         if held != wanted and "archive" not in steps:
             raise PipelineError(
-                f"this run asks for the profile '{asked}', whose data is `{wanted}`, and data/ holds "
-                f"`{held}`, of the profile '{params.profile}'; run the job `pipeline` with it, or "
+                f"this run asks for the profile '{asked}', whose data is `{wanted}`, and data/ "
+                f"holds `{held}`, of the profile '{params.profile}'; run the job `pipeline` with it, or "
                 f"`cifar run --profile {asked}`"
             )
         select_profile(home.params, asked)

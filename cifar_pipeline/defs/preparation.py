@@ -80,8 +80,8 @@ def _settings(run_config: Any, steps: Collection[str]) -> Params:
         if held != wanted and "archive" not in steps:
             raise PipelineError(
                 f"this run asks for the profile '{asked}', whose data is `{wanted}`, and data/ "
-                f"holds `{held}`, of the profile '{params.profile}'; run the job `pipeline` with it, or "
-                f"`cifar run --profile {asked}`"
+                f"holds `{held}`, of the profile '{params.profile}'; run the job `pipeline` "
+                f"with it, or `cifar run --profile {asked}`"
             )
         select_profile(home.params, asked)
         params = load_params(home.params)

@@ -312,13 +312,13 @@ class TestDoors:
             events = asked(EVENTS, runId=run["run"]["runId"])["logsForRun"]["events"]
             (failure,) = [e["error"]["message"] for e in events if "error" in e]
             assert re.search(r"counts: There are as many .*Found .*expected ", failure)
-            (check,) = [
-                e["evaluation"]
+            failed = {
+                e["evaluation"]["checkName"]: e["evaluation"]["metadataEntries"]
                 for e in events
                 if "evaluation" in e and not e["evaluation"]["success"]
-            ]
-            assert check["checkName"] == "counts"
-            shown = {entry["label"] for entry in check["metadataEntries"]}
+            }
+            assert set(failed) == {"counts", "class_balance"}
+            shown = {entry["label"] for entry in failed["counts"]}
             assert {"found", "expected", "repair"} <= shown
         copy.change("train_per_class: 21", "train_per_class: 20")
 

@@ -52,12 +52,13 @@ def test_a_terminated_command_ends_its_run(run, capsys, number):
         f"os.kill({os.getpid()}, {int(number)})\n"
         "time.sleep(60)\n"
     )
+    before = signal.getsignal(number)
     with pytest.raises(click.Abort):
         run(program)
     said = capsys.readouterr()
     assert "resumes after epoch 2/6" in said.out
     assert said.err == "interrupted; `cifar run --model cnn9` takes it up again\n"
-    assert signal.getsignal(number) is signal.SIG_DFL
+    assert signal.getsignal(number) is before
 
 
 def test_a_run_whose_output_nobody_reads_ends(run, tmp_path, monkeypatch):

@@ -156,6 +156,7 @@ def test_text_of_tables_is_escaped_and_markup_is_not():
         generated=False,
         pictures=dict.fromkeys(("accuracy", "cost", "curves"), ("", "", "")),
         tables={100: table},
+        missing=[],
         pairs=Table([], []),
         ensembles=Table([], []),
     )

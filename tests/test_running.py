@@ -65,7 +65,12 @@ def test_a_run_whose_output_nobody_reads_ends(run, tmp_path, monkeypatch):
     """As in `cifar run | head -1`."""
     read, write = os.pipe()
     os.close(read)
-    program = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    program = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"  # pytest-xdist's processes ignore it
+        "print(os.getpid(), flush=True)\n"
+        "time.sleep(60)\n"
+    )
     with os.fdopen(write, "w", buffering=1) as nobody:
         monkeypatch.setattr(sys, "stdout", nobody)
         with pytest.raises(BrokenPipeError):

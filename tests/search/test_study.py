@@ -23,7 +23,7 @@ from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.settings.search import Search
 from tests.conftest import TRAIN_PER_CLASS
 from tests.search.test_space import SEARCH
-from tests.workspaces import CHECKOUT
+from tests.workspaces import CHECKOUT, copy_settings
 
 RECIPE = Recipe.model_validate(
     {
@@ -253,7 +253,7 @@ def sealed(prepared, tmp_path_factory):
     home.splits.parent.mkdir(parents=True)
     pq.write_table(table.slice(0, int(test.min())), home.table)
     pq.write_table(splits, home.splits)
-    settings = (CHECKOUT / "params.yaml").read_text().replace("profile: quick", "profile: smoke")
+    settings = copy_settings(home.root).read_text().replace("profile: quick", "profile: smoke")
     home.params.write_text(
         settings.replace("train_per_class: 20\n", f"train_per_class: {TRAIN_PER_CLASS}\n")
     )

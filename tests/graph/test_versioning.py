@@ -66,6 +66,7 @@ def test_a_folder_without_git_is_said_in_words(home):
         commit_stages(home, "made")
 
 
+@pytest.mark.slow
 def test_a_lock_that_somebody_holds_is_waited_for(home, capsys):
     python = Path(DVC).with_name("python")
     with subprocess.Popen(

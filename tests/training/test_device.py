@@ -112,6 +112,7 @@ def test_two_devices_train_what_one_trains(tmp_path, recipe):
         assert results["2"][path] == pytest.approx(total, rel=1e-3), path
 
 
+@pytest.mark.slow
 def test_a_divided_cpu_resumes_to_the_same_weights(tmp_path):
     """Each device's moving statistics are its own during an epoch. What is kept is their mean,
     which is what one device has."""

@@ -98,6 +98,7 @@ def test_the_same_seed_gives_the_same_weights(splits, tmp_path):
     assert not same_weights(first, fitted(splits, tmp_path / "c", seed=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [SCHEDULED, PLATEAU], ids=["scheduled", "plateau"])
 def test_a_resumed_training_ends_with_the_same_weights(splits, tmp_path, changes, capsys):
     whole = fitted(splits, tmp_path / "whole", **changes)

@@ -118,6 +118,7 @@ write_keras_file(built(json.loads(sys.argv[1])), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_the_same_weights_give_the_same_bytes(tmp_path):
     """Seconds later, with other objects at other addresses, in another process."""
     written = [tmp_path / f"{name}.keras" for name in ("first", "again", "elsewhere")]

@@ -96,6 +96,9 @@ class Workspace:
     def predictions(self, recipe: str) -> Path:
         return self.all_predictions / f"{recipe}.parquet"
 
+    def export(self, recipe: str) -> Path:
+        return self.data / "exports" / recipe
+
     @property
     def reports(self) -> Path:
         return self.data / "reports"

@@ -21,6 +21,8 @@ from scripts.fetching import ROOT, Installer, SetUpError, call
 
 REQUIREMENTS = ROOT / "requirements"
 VENV, VENV_DVC = ROOT / ".venv", ROOT / ".venv-dvc"
+EXTRAS = ("app", "publish", "serve")
+"""What a checkout has beside one of the builds of TensorFlow."""
 SIZES = {
     "cpu": "about 650 MB to download and 2.8 GB on disk, two minutes on a fast connection",
     "gpu": "several GB to download, CUDA's libraries among them, and many minutes",
@@ -213,8 +215,9 @@ def lock_all() -> None:
     """Pin again, after a change of pyproject.toml or requirements/*.in."""
     installer = Installer(VENV)
     for kind in SIZES:
-        extra = ("--extra", kind, "--group", "dev")
-        installer.lock(ROOT / "pyproject.toml", REQUIREMENTS / f"{kind}.txt", *extra)
+        chosen = [option for extra in (kind, *EXTRAS) for option in ("--extra", extra)]
+        options = (*chosen, "--group", "dev")
+        installer.lock(ROOT / "pyproject.toml", REQUIREMENTS / f"{kind}.txt", *options)
     for name in ("dvc", "uv"):
         installer.lock(REQUIREMENTS / f"{name}.in", REQUIREMENTS / f"{name}.txt")
 

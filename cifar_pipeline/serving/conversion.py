@@ -1,0 +1,105 @@
+"""From a Keras classifier to one ONNX file that needs nothing else.
+
+`model.export(format="onnx")` fails on our networks (bicubic resizing, constants of EfficientNet),
+and `tf2onnx.convert.from_function` leaves those constants as inputs. A function whose variables
+were frozen first converts.
+"""
+
+import json
+from typing import Any
+
+import keras
+import onnx
+import onnx.compose
+import onnx.parser
+import tensorflow as tf
+import tf2onnx
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from cifar_pipeline.serving.explanation import explained
+from cifar_pipeline.serving.exported import INPUT, OUTPUTS
+
+OPSET = 18
+"""The latest that tf2onnx 1.17 writes; the first whose Resize antialiases."""
+
+SQUARE = f"""
+<ir_version: 8, opset_import: ["" : {OPSET}]>
+to_square (uint8[n, height, width, 3] {INPUT}) => (uint8[n, 32, 32, 3] square)
+<int64[1] zero = {{0}}, int64[1] two = {{2}}, int64[2] sides = {{32, 32}}>
+{{
+    size = Shape<start = 1, end = 3>({INPUT})
+    side = ReduceMin<keepdims = 1>(size, zero)
+    margin = Sub(size, side)
+    first = Div(margin, two)
+    last = Add(first, side)
+    axes = Constant<value_ints = [1, 2]>()
+    centre = Slice({INPUT}, first, last, axes)
+    square = Resize<
+        mode = "cubic", cubic_coeff_a = -0.5, antialias = 1, exclude_outside = 1, axes = [1, 2]
+    >(centre, , , sides)
+}}
+"""
+"""The centre square at 32×32, as Pillow's bicubic resizing makes it, to the bit (tested). Images of
+32×32 pass as they are."""
+
+
+def to_onnx(model: keras.Model, temperature: float) -> onnx.ModelProto:
+    """Convert a classifier.
+
+    Returns:
+        A model from `image`, uint8 (N, H, W, 3) of any size, to `probabilities` (N, classes),
+        calibrated by the temperature; `logits`; `features` and `attention` as `explained` has
+        them.
+
+    Args:
+        model: uint8 (N, 32, 32, 3) to logits.
+    """
+    network = _renamed(_converted(model, temperature))
+    square = onnx.parser.parse_model(SQUARE)
+    whole = onnx.compose.merge_models(square, network, io_map=[("square", "pixels")])
+    onnx.checker.check_model(whole, full_check=True)
+    return whole
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The same weights in a model that computes in float32; others have few ONNX kernels."""
+    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers() if layer.weights):
+        return model
+    config = json.loads(json.dumps(model.get_config()).replace("mixed_bfloat16", "float32"))
+    converted = keras.Model.from_config(config)
+    converted.set_weights(model.get_weights())
+    return converted
+
+
+def _converted(model: keras.Model, temperature: float) -> onnx.ModelProto:
+    explaining = explained(in_float32(model))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 32, 32, 3], tf.uint8, name="pixels")])
+    def answer(images: Any) -> Any:
+        found = explaining(images, training=False)
+        found["probabilities"] = tf.nn.softmax(found["logits"] / temperature)
+        return tuple(found[name] for name in OUTPUTS)
+
+    frozen = convert_variables_to_constants_v2(answer.get_concrete_function())
+    converted, _ = tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(),
+        input_names=[tensor.name for tensor in frozen.inputs],
+        output_names=[tensor.name for tensor in frozen.outputs],
+        opset=OPSET,
+    )
+    return converted
+
+
+def _renamed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with our names of its input and outputs, and none of TensorFlow's."""
+    graph = model.graph
+    given = [value.name for value in (*graph.input, *graph.output)]
+    names = dict(zip(given, ("pixels", *OUTPUTS), strict=True))
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        value.name = names.get(value.name, value.name)
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+    for node in graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(name, name) for name in values]
+    return model

@@ -9,8 +9,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,34 @@ from cifar_pipeline.errors import PipelineError
 
 PART = ".part."
 """How the names of files and folders begin that are not whole yet; .dvcignore names them too."""
+LEFTOVER_S = 24 * 3600
 
 
 def staging_path(target: Path) -> Path:
-    """A path beside `target`, in a folder that exists, for what will replace it."""
+    """A path beside `target`, in a folder that exists, for what will replace it.
+
+    What processes that were killed left there is removed after a day. Whether they still run
+    cannot be told: they may be on another machine, or in a container.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target.parent)
     # The whole name comes last, because some writers go by its ending.
     return target.parent / f"{PART}{os.getpid()}.{target.name}"
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for path in folder.glob(f"{PART}*"):
+        with suppress(FileNotFoundError):  # it has just been put in its place
+            if time.time() - path.stat().st_mtime > LEFTOVER_S:
+                remove(path)
 
 
 def replace(new: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ import click
 import yaml
 
 from cifar_pipeline.artifacts import read_json
-from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.errors import PipelineError, refusals_in_words
 from cifar_pipeline.graph.plan import write_plan
 from cifar_pipeline.graph.stages import Key
 from cifar_pipeline.graph.status import reasons_to_run, record_plan
@@ -32,7 +32,8 @@ profile_option = click.option(
 def plain_errors() -> Iterator[None]:
     """Show a user's mistake as its message alone."""
     try:
-        yield
+        with refusals_in_words():
+            yield
     except PipelineError as error:
         raise click.ClickException(str(error)) from None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 import click
+from filelock import FileLock, Timeout
 
 from cifar_pipeline.dataset.archive import check_source
 from cifar_pipeline.errors import PipelineError
@@ -79,10 +80,22 @@ def execute(home: Workspace, job: str, keys: Sequence[Key], *, resume: str) -> N
         job: what the log is called.
         resume: the command that takes an interrupted run up again.
 
-    Raises: PipelineError when it failed. Abort when the user interrupted it.
+    Raises: PipelineError when it failed, or when the same is running already. Abort when the user
+        interrupted it.
     """
     log = home.data / f"{job}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(home.data / f"{job}.lock", timeout=0):
+            _execute(home, keys, log, resume)
+    except Timeout:
+        raise PipelineError(
+            f"`{job}` is being run in {home.root} already; wait until it ends, or follow it with "
+            f"`tail -f {log}`"
+        ) from None
+
+
+def _execute(home: Workspace, keys: Sequence[Key], log: Path, resume: str) -> None:
     environment = {
         **os.environ,
         "DAGSTER_HOME": str(home.dagster_home),

@@ -1,4 +1,5 @@
 import hashlib
+import os
 
 import pytest
 
@@ -48,6 +49,18 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         (new / "a").write_text("new")
     assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "new"}
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path):
+    target, old, new = (tmp_path / name for name in ("a.json", ".part.1.a.json", ".part.2.a.json"))
+    folder = tmp_path / ".part.x"
+    (folder / "model").mkdir(parents=True)
+    for path in (old, new):
+        path.write_text("half")
+    for path in (old, folder):
+        os.utime(path, (0, 0))
+    write_json(target, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".part.2.a.json", "a.json"]
 
 
 def test_a_hard_link_of_the_old_file_keeps_its_content(tmp_path):

@@ -1,6 +1,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 
 import click
@@ -38,6 +39,26 @@ def test_details_go_into_the_log_alone(run, tmp_path, capsys):
 def test_a_run_that_fails_is_an_error_that_names_the_log(run, tmp_path):
     with pytest.raises(PipelineError, match=r"the run failed; the whole log is in .*pipeline\.log"):
         run("raise SystemExit(1)")
+
+
+def test_the_same_is_not_run_twice_at_once(run, tmp_path):
+    """They would share the log and the checkpoints."""
+    program = "import time; print('epoch 1/6', flush=True); time.sleep(60)"
+    log = tmp_path / "data" / "pipeline.log"
+    code = (
+        "import sys; from pathlib import Path; from cifar_pipeline import running\n"
+        f"running.command_of = lambda _: [sys.executable, '-c', {program!r}]\n"
+        f"running.execute(running.Workspace(Path({str(tmp_path)!r})), 'pipeline', (), resume='')\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as first:
+        assert first.stdout.readline() == b"epoch 1/6\n"
+        before = log.read_bytes()
+        with pytest.raises(PipelineError, match=r"`pipeline` is being run in .* already"):
+            run("print('second')")
+        assert log.read_bytes() == before
+        first.send_signal(signal.SIGTERM)
+    run("print('second')")
+    assert log.read_text(encoding="utf-8") == "second\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -12,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from cifar_pipeline.defs.steps import REPORTED_ONLY, Step
-from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.errors import PipelineError, refusals_in_words
 from cifar_pipeline.graph.plan import version_of
 from cifar_pipeline.graph.stages import Stage
 from cifar_pipeline.settings.params import PROFILES
@@ -35,8 +35,9 @@ class Pipeline(dg.ConfigurableResource):
         """The frame of an asset's body; see `Step`. A PipelineError fails the step, once."""
         step = None
         try:
-            step = Step.begin(context, stage)
-            yield step
+            with refusals_in_words():
+                step = Step.begin(context, stage)
+                yield step
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         finally:

@@ -6,7 +6,6 @@ recorded by DVC together with what was read, and carries DVC's md5 as its data v
 """
 
 import base64
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-from cifar_pipeline.artifacts import digest_of, dvc_md5, replace, staging_path
+from cifar_pipeline.artifacts import digest_of, dvc_md5, remove, replace, staging_path
 from cifar_pipeline.checks import Check
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.graph.plan import in_dvc, read_code_again, text_of
@@ -125,10 +124,7 @@ class Step:
     def discard(self) -> None:
         """Remove what was staged and not put in its place."""
         for temporary in self._staged.values():
-            if temporary.is_dir():
-                shutil.rmtree(temporary, ignore_errors=True)
-            else:
-                temporary.unlink(missing_ok=True)
+            remove(temporary)
         self._staged.clear()
 
     def _is_of_generated_images(self) -> bool:

@@ -1,6 +1,7 @@
 """What happens around the body of an asset: inputs, settings, checks, and what is recorded."""
 
 import re
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -206,6 +207,20 @@ def test_what_fails_a_blocking_check_is_not_there_for_the_next_step(home):
     }
     assert dvc_md5(home.model("cnn9")) == before  # the good one of before
     assert (home.root / "dvc.lock").read_text() == lock
+    assert leftovers(home) == []
+
+
+def test_a_full_disk_is_named_and_replaces_nothing(home):
+    before = dvc_md5(home.model("cnn9"))
+
+    def body(step):
+        write_model(home)(step)
+        Path("/dev/full").write_text("as on a full disk")
+
+    assert words_of(made(stage_of(home, *MODEL), body)) == (
+        "No space left on device; free some space, and start again. Nothing was replaced"
+    )
+    assert dvc_md5(home.model("cnn9")) == before
     assert leftovers(home) == []
 
 

@@ -25,6 +25,10 @@ REFUSED = {
 }
 """Environment variables by what they do, which a recipe's `epochs` and `float_policy` decide."""
 
+CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+"""Environment variables that keep oneDNN from instructions that the CPU has."""
+WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
+"""Their values under which oneDNN does not compute in bfloat16."""
 
 BANNERS = (
     "All log messages before absl::InitializeLog() is called are written to STDERR",
@@ -90,3 +94,16 @@ def configure_keras() -> None:
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
+
+
+def require_bfloat16() -> None:
+    """Refuse an environment under which TensorFlow leaves bfloat16 to a oneDNN that refuses it.
+
+    Raises: PipelineError.
+    """
+    for name in CAPS:
+        if os.environ.get(name, "").upper() in WITHOUT_BFLOAT16:
+            raise PipelineError(
+                f"the recipe computes in bfloat16, which {name}={os.environ[name]} does not allow; "
+                f"run `unset {name}`, or give the recipe `float_policy: float32`"
+            )

@@ -17,7 +17,7 @@ import keras
 
 from cifar_pipeline.dataset.table import CLASSES
 from cifar_pipeline.models.construction import Construction
-from cifar_pipeline.models.environment import configure_keras
+from cifar_pipeline.models.environment import configure_keras, require_bfloat16
 from cifar_pipeline.settings.architectures import Architecture, Part
 from cifar_pipeline.settings.recipe import Phase, Recipe
 
@@ -42,9 +42,12 @@ def build_classifier(recipe: Recipe, channel_mean: tuple[float, float, float]) -
     Args:
         channel_mean: mean of the training pixels per channel, / 255.
 
-    Raises: PipelineError when the weights are asked for and cannot be had or do not fit.
+    Raises: PipelineError when the weights are asked for and cannot be had or do not fit, and for
+        half precision where the environment forbids it.
     """
     configure_keras()
+    if recipe.float_policy == "mixed_bfloat16":
+        require_bfloat16()
     size = None if recipe.progressive else recipe.image_size
     pixels = keras.Input((size, size, 3), name="pixels")
     construction = Construction(size, recipe.weights, channel_mean)

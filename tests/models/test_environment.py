@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.models.environment import REFUSED, configure_keras
+from cifar_pipeline.models.environment import REFUSED, configure_keras, require_bfloat16
 from cifar_pipeline.provenance import NUMERIC, numeric_settings
 from tests.workspaces import CHECKOUT
 
@@ -80,6 +80,15 @@ def test_what_changes_a_training_is_refused_by_name(monkeypatch, name):
     monkeypatch.setenv(name, "1")
     with pytest.raises(PipelineError, match=rf"{name}=1 .*; run `unset {name}`"):
         configure_keras()
+
+
+def test_half_precision_that_the_environment_forbids_is_refused_by_name(monkeypatch):
+    """TensorFlow would end in oneDNN's "could not create a primitive descriptor"."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    with pytest.raises(PipelineError, match=r"bfloat16, which ONEDNN_MAX_CPU_ISA=AVX2 does not"):
+        require_bfloat16()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+    require_bfloat16()
 
 
 def test_what_changes_how_numbers_are_rounded_is_recorded(monkeypatch):

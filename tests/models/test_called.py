@@ -100,7 +100,7 @@ def prepare(tmp_path_factory):
 
 # These share their module with a case that is fast.
 SLOW = ("resnet50", "efficientnetv2_b0")
-# Not numeric: where ONEDNN_MAX_CPU_ISA forbids half precision, a recipe that asks for it is refused.
+# Not numeric: where ONEDNN_MAX_CPU_ISA forbids half precision, it is refused.
 HALF = "cnn9_half"
 FAST = [case for case in CASES if case not in (*SLOW, HALF)]
 

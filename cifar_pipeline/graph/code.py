@@ -20,7 +20,7 @@ from cifar_pipeline.graph.parsing import SETUP, Module, imports_of, parsed
 from cifar_pipeline.graph.syntax import Unit, is_asset
 
 NEUTRAL = (
-    *("cli", "definitions", "defs", "graph"),  # what calls the stages
+    *("cli", "commands", "definitions", "defs", "graph"),  # what calls the stages
     *("errors", "provenance"),  # messages, and records of the machine
     *("settings.params", "settings.reading", "settings.editing", "settings.validation"),
     "paths",  # where artefacts are, not what they are

@@ -254,7 +254,7 @@ MUTATIONS = (
         "is missing; materialize",
         "is not there; materialize",
     ),
-    _("a command", "cifar_pipeline/cli.py", "does it by itself", "does it itself"),
+    _("a command", "cifar_pipeline/commands/workflow.py", "does it by itself", "does it itself"),
     _(
         "how settings are read",
         "cifar_pipeline/settings/reading.py",

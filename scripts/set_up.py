@@ -218,7 +218,7 @@ def lock_all() -> None:
         chosen = [option for extra in (kind, *EXTRAS) for option in ("--extra", extra)]
         options = (*chosen, "--group", "dev")
         installer.lock(ROOT / "pyproject.toml", REQUIREMENTS / f"{kind}.txt", *options)
-    for name in ("dvc", "uv"):
+    for name in ("dvc", "uv", "serve"):
         installer.lock(REQUIREMENTS / f"{name}.in", REQUIREMENTS / f"{name}.txt")
 
 

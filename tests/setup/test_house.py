@@ -1,11 +1,12 @@
 """What holds the house together: layers, locks, workflows, hooks and the version."""
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,30 @@ def test_version():
 
 def test_types_are_offered_to_users():
     assert (CHECKOUT / "cifar_pipeline" / "py.typed").exists()
+
+
+def test_the_image_of_the_endpoint_has_all_that_our_modules_import():
+    """Its lock is a small part of the product's, in the same versions."""
+    program = """
+import sys
+import cifar_pipeline.serving.endpoint
+print(*(module.__file__ for name, module in sys.modules.items() if name.startswith("cifar_")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    imported = set()
+    for path in done.stdout.split():
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+        at_once = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        for node in at_once:
+            names = [alias.name for alias in node.names]
+            modules = [node.module] if isinstance(node, ast.ImportFrom) else names
+            imported |= {module.partition(".")[0] for module in modules}
+    owners = packages_distributions()
+    needed = {owner.lower() for top in imported for owner in owners.get(top, ())}
+    locks = [(CHECKOUT / "requirements" / f"{name}.txt").read_text() for name in ("serve", "cpu")]
+    pinned, product = (set(re.findall(r"^[\w.-]+==[\w.]+", lock, re.MULTILINE)) for lock in locks)
+    assert {"fastapi", "numpy", "onnxruntime", "pillow"} <= needed
+    assert needed - {"cifar-pipeline"} <= {pin.partition("==")[0] for pin in pinned}
+    assert pinned <= product

@@ -5,7 +5,7 @@ Commands import what they need when they run: `cifar --help` and `cifar predict`
 
 import click
 
-from cifar_pipeline.commands import publishing, results, searches, workflow
+from cifar_pipeline.commands import predicting, publishing, results, searches, workflow
 
 
 @click.group()
@@ -18,6 +18,7 @@ for command in (
     *(workflow.profile, workflow.run, workflow.status, workflow.plan, workflow.materialize),
     *(searches.search, searches.adopt),
     *(results.report, results.ledger),
+    predicting.predict,
     publishing.publish,
 ):
     main.add_command(command)

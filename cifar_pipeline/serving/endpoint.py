@@ -21,7 +21,8 @@ from pydantic import BaseModel, Field
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.serving.exported import ExportedModel, familiarity
+from cifar_pipeline.serving.exported import ExportedModel
+from cifar_pipeline.serving.novelty import familiarity
 from cifar_pipeline.serving.photographs import STRICT, Limits, Photograph, read_photograph
 
 

@@ -13,7 +13,8 @@ from cifar_pipeline.checks import Check
 from cifar_pipeline.inputs.batches import Images, load_images
 from cifar_pipeline.models.saved import CALIBRATION, PROVENANCE, load_labels, load_model
 from cifar_pipeline.serving.conversion import to_onnx
-from cifar_pipeline.serving.exported import MODEL, ExportedModel, familiarity
+from cifar_pipeline.serving.exported import MODEL, ExportedModel
+from cifar_pipeline.serving.novelty import familiarity
 from cifar_pipeline.settings.recipe import Target
 
 PER_CLASS = 20

@@ -103,14 +103,5 @@ class ExportedModel:
             yield self.answer(images[start : start + batch])
 
 
-def familiarity(logits: np.ndarray) -> np.ndarray:
-    """How much an image is like those of the classes: the negative energy of its logits (N,).
-
-    Source: Liu et al., 2020, Energy-based out-of-distribution detection.
-    """
-    largest = logits.max(axis=1)
-    return largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
-
-
 def _model(path: Path) -> str:
     return path.parent.name

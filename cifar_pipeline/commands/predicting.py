@@ -1,0 +1,156 @@
+"""`cifar predict`: what an exported model says of photographs."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cifar_pipeline.commands.shared import plain_errors
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.paths import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cifar_pipeline.serving.predictor import Prediction, Predictor
+
+BAR = 24
+"""characters, of the bar of a probability of 1"""
+DRAWN = 12
+"""photographs at most, in a picture"""
+PREVIEW = 400
+"""pixels, the longer side of a photograph there"""
+
+
+@click.command()
+@click.argument("photographs", nargs=-1, required=True, metavar="PHOTO...")
+@click.option("--model", help="An exported model. Default: the best by validation accuracy.")
+@click.option("--top", default=5, show_default=True, help="How many classes for each photograph.")
+@click.option("--json", "form", flag_value="json", help="A line of JSON for each photograph.")
+@click.option("--csv", "form", flag_value="csv", help="A row of CSV for each class.")
+@click.option(
+    "--parquet", type=click.Path(dir_okay=False, path_type=Path), help="The same rows in a file."
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help=f"A PNG of the first {DRAWN} photographs: what the network sees, and where it looks.",
+)
+def predict(
+    *,
+    photographs: tuple[str, ...],
+    model: str | None,
+    top: int,
+    form: str | None,
+    parquet: Path | None,
+    plot: Path | None,
+) -> None:
+    """The likeliest classes of each PHOTO, and whether it is none of them.
+
+    PHOTO is an image file; a folder, for all images in it; a pattern such as 'holiday/**/*.jpg'; or
+    - for an image on standard input. A file that cannot be read costs a line that says why, and
+    exit status 1 in the end.
+    """
+    from cifar_pipeline.serving.choice import choose_model
+    from cifar_pipeline.serving.exported import ExportedModel
+    from cifar_pipeline.serving.files import find_photographs
+    from cifar_pipeline.serving.predictor import Predictor, with_progress
+
+    with plain_errors():
+        choice = choose_model(Workspace.current(), model)
+        predictor = Predictor(ExportedModel(choice.file), top=top)
+        found = find_photographs(photographs)
+        if not found.sources:
+            raise PipelineError(f"there is no image in {', '.join(photographs)}")
+        if choice.why:
+            click.echo(f"model {choice.name}, {choice.why}", err=True)
+        if found.left_out:
+            click.echo(f"{found.left_out:,} files that are no images are left out", err=True)
+        write = _writer(predictor, form or ("" if parquet else "text"))
+        rows: list[dict[str, Any]] = []
+        drawn: list[Prediction] = []
+        failed = 0
+        for prediction in with_progress(predictor.predict(found.sources), len(found.sources)):
+            write(prediction)
+            failed += prediction.error is not None
+            if parquet:
+                rows += predictor.rows(prediction)
+            if plot and prediction.error is None and len(drawn) < DRAWN:
+                drawn.append(prediction)
+        if parquet:
+            _save(rows, parquet)
+        if plot:
+            _plot(drawn, plot)
+    if failed:
+        click.echo(f"{failed:,} of {len(found.sources):,} files could not be read", err=True)
+        raise SystemExit(1)
+
+
+def _writer(predictor: "Predictor", form: str) -> "Callable[[Prediction], None]":
+    """What shows a prediction on standard output as soon as it is there."""
+    if form == "json":
+        return lambda prediction: click.echo(json.dumps(predictor.document(prediction)))
+    if form == "csv":
+        from cifar_pipeline.serving.predictor import COLUMNS
+
+        table = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        return lambda prediction: table.writerows(predictor.rows(prediction))
+    if form == "text":
+        classes = len(predictor.model.labels.classes)
+        return lambda prediction: click.echo(_text(prediction, classes))
+    return lambda prediction: None
+
+
+def _text(prediction: "Prediction", classes: int) -> str:
+    """A prediction as lines for a terminal."""
+    name = prediction.source.name
+    shown = click.style(name if name.isprintable() else ascii(name), bold=True)
+    photograph = prediction.photograph
+    if photograph is None:
+        return f"{shown}\n  {click.style(prediction.error, fg='red')}"
+    lines = [f"{shown}  {photograph.width:,}×{photograph.height:,} {photograph.kind}"]
+    if prediction.none_of_these:
+        verdict = f"none of these {classes} classes, as it seems; the nearest are"
+        lines.append(f"  {click.style(verdict, fg='yellow')}")
+    for guess in prediction.guesses:
+        bar = "▇" * round(BAR * guess.probability)
+        lines.append(
+            f"  {guess.probability:6.1%}  {guess.name:14} {guess.superclass:30} {bar}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def _save(rows: list[dict[str, Any]], path: Path) -> None:
+    from cifar_pipeline.serving.prediction_table import write_rows
+
+    write_rows(rows, path)
+    click.echo(f"{len(rows):,} rows in {path}", err=True)
+
+
+def _plot(predictions: "list[Prediction]", path: Path) -> None:
+    from cifar_pipeline.artifacts import replacing_file
+    from cifar_pipeline.drawing.photographs import Shown, plot_predictions
+    from cifar_pipeline.drawing.plots import save
+    from cifar_pipeline.serving.photographs import read_preview
+
+    if not predictions:
+        raise PipelineError("there is nothing to draw, because no photograph could be read")
+    shown = [
+        Shown(
+            Path(prediction.source.name).name,
+            read_preview(prediction.source.content, PREVIEW),
+            prediction.photograph.pixels,
+            prediction.attention,
+            [(guess.name, guess.superclass, guess.probability) for guess in prediction.guesses],
+            prediction.none_of_these,
+        )
+        for prediction in predictions
+        if prediction.photograph is not None and prediction.attention is not None
+    ]
+    with replacing_file(path) as new:
+        save(plot_predictions(shown), new)
+    click.echo(f"{len(shown)} photographs in {path}", err=True)

@@ -1,0 +1,78 @@
+"""Which exported model answers, when none is named."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifar_pipeline.artifacts import read_json
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.models.saved import HISTORY, PROVENANCE, load_labels
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.serving.exported import MODEL
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An exported model, and why this one."""
+
+    name: str
+    file: Path
+    why: str
+    """in words, to be shown"""
+
+
+def exported_models(home: Workspace) -> list[str]:
+    """The names of all models that have an exported file."""
+    return sorted(file.parent.name for file in home.export("x").parent.glob(f"*/{MODEL}"))
+
+
+def choose_model(home: Workspace, name: str | None) -> Choice:
+    """The model that was named; else the only one, or the best by its validation accuracy.
+
+    Models of the 100 classes come before those of the 20 superclasses. The test split chooses
+    nothing.
+
+    Raises: PipelineError when there is none, or it cannot be told which is the best.
+    """
+    exported = exported_models(home)
+    if name is not None:
+        if name not in exported:
+            others = f"; exported are {', '.join(exported)}" if exported else ""
+            raise PipelineError(
+                f"there is no exported model '{name}' in {home.export(name)}; make it with "
+                f"`cifar export {name}`{others}"
+            )
+        return Choice(name, home.export(name) / MODEL, "")
+    if not exported:
+        trained = sorted(file.parent.name for file in home.model("x").parent.glob(f"*/{HISTORY}"))
+        repair = (
+            f"`cifar export {trained[0]}` exports one of those that are trained "
+            f"({', '.join(trained)})"
+            if trained
+            else "`cifar run` trains models, and `cifar export NAME` exports one"
+        )
+        raise PipelineError(f"no model has been exported yet; {repair}")
+    if len(exported) == 1:
+        only = exported[0]
+        return Choice(only, home.export(only) / MODEL, "the only one that is exported")
+    scores = {name: score for name in exported if (score := _validated(home, name))}
+    if not scores:
+        raise PipelineError(
+            f"none of the exported models ({', '.join(exported)}) has a validation accuracy to "
+            f"choose by in {home.model('x').parent}; name one with --model"
+        )
+    best = max(scores, key=lambda name: scores[name])
+    why = f"the best of {len(scores)} by validation accuracy, {scores[best][1]:.1%}"
+    return Choice(best, home.export(best) / MODEL, why)
+
+
+def _validated(home: Workspace, name: str) -> tuple[int, float] | None:
+    """The number of classes, and the validation accuracy of the epoch that was kept; None for a
+    model that is not here, or was fit on the validation images too."""
+    folder = home.model(name)
+    if not (folder / PROVENANCE).is_file():
+        return None
+    kept = read_json(folder / PROVENANCE, ("best_epoch",))["best_epoch"]
+    with (folder / HISTORY).open(encoding="utf-8", newline="") as file:
+        accuracy = {row["epoch"]: row["val_accuracy"] for row in csv.DictReader(file)}[str(kept)]
+    return (len(load_labels(folder).classes), float(accuracy)) if accuracy else None

@@ -1,0 +1,219 @@
+"""`cifar predict`, from files, folders, patterns and standard input to rows."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from cifar_pipeline.cli import main
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.serving.choice import choose_model
+from cifar_pipeline.serving.exported import ExportedModel
+from cifar_pipeline.serving.files import find_photographs
+from cifar_pipeline.serving.photographs import read_photograph
+from cifar_pipeline.serving.prediction_table import SCHEMA
+from cifar_pipeline.serving.predictor import COLUMNS, Predictor, Source
+from tests.serving.hostile import encoded, picture
+
+HEAVY = {"tensorflow", "keras", "dagster", "pandas", "matplotlib", "pyarrow", "scipy", "pydantic"}
+
+
+@pytest.fixture
+def predict(served, monkeypatch):
+    monkeypatch.setenv("CIFAR_ROOT", str(served.root))
+    return lambda *arguments, **options: CliRunner().invoke(
+        main, ["predict", *map(str, arguments)], **options
+    )
+
+
+@pytest.fixture
+def album(tmp_path):
+    """Three photographs, one of them broken and one in a subfolder, and a text."""
+    (tmp_path / "album" / "more").mkdir(parents=True)
+    picture(50, 40).save(tmp_path / "album" / "a.jpg")
+    (tmp_path / "album" / "broken.png").write_bytes(b"nothing")
+    picture(30, 70).save(tmp_path / "album" / "more" / "c.PNG")
+    (tmp_path / "album" / "notes.txt").write_text("not a photograph")
+    (tmp_path / "album" / ".hidden.png").write_text("not one either")
+    return tmp_path / "album"
+
+
+def test_a_photograph_has_its_likeliest_classes_in_order(predict, album, exported):
+    done = predict(album / "a.jpg", "--json", "--top", 7)
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    model = ExportedModel(exported)
+    photograph = read_photograph(album / "a.jpg")
+    probabilities = model.answer(photograph.pixels[None]).probabilities[0]
+    assert [guess["rank"] for guess in said["top"]] == list(range(1, 8))
+    assert [guess["probability"] for guess in said["top"]] == pytest.approx(
+        sorted(probabilities.tolist(), reverse=True)[:7], rel=1e-5
+    )
+    best = int(probabilities.argmax())
+    superclass = model.labels.superclasses[model.labels.superclass_of[best]]
+    assert said["top"][0]["class"] == model.labels.classes[best]
+    assert said["top"][0]["superclass"] == superclass
+    assert said["sha256"] == hashlib.sha256((album / "a.jpg").read_bytes()).hexdigest()
+    assert said["model_sha256"] == hashlib.sha256(exported.read_bytes()).hexdigest()
+    assert (said["model"], said["width"], said["height"]) == ("cnn9", 50, 40)
+    assert said["none_of_these"] in (True, False)
+    assert "model cnn9, the only one that is exported" in done.stderr
+
+
+def test_in_a_folder_a_broken_file_costs_one_row(predict, album):
+    done = predict(album, "--csv", "--top", 3)
+    assert done.exit_code == 1
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert tuple(rows[0]) == COLUMNS
+    names = [os.path.relpath(row["file"], album) for row in rows]
+    assert names == ["a.jpg"] * 3 + ["broken.png"] + ["more/c.PNG"] * 3
+    broken = rows[3]
+    assert "no image" in broken["error"]
+    assert broken["probability"] == ""
+    assert broken["sha256"] == hashlib.sha256(b"nothing").hexdigest()
+    assert all(0 <= float(row["probability"]) <= 1 for row in rows if not row["error"])
+    assert "1 files that are no images are left out" in done.stderr
+    assert "1 of 3 files could not be read" in done.stderr
+
+
+def test_the_terminal_shows_class_superclass_and_probability(predict, album, exported):
+    done = predict(album / "more", album / "nowhere.jpg")
+    assert done.exit_code == 1
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith("c.PNG  30×70 PNG")
+    guesses = [line.split() for line in lines if "generated_" in line]
+    assert len(guesses) == 5
+    assert all(guess[0].endswith("%") and "group" in guess[2] for guess in guesses)
+    assert "there is no such file" in lines[-1]
+
+
+def test_rows_go_into_a_parquet_file(predict, album, tmp_path):
+    target = tmp_path / "rows.parquet"
+    done = predict(album, "--parquet", target)
+    assert done.exit_code == 1
+    table = pq.read_table(target)
+    assert table.schema.equals(SCHEMA)
+    assert table.num_rows == 11
+    assert not np.isnan(table["probability"].drop_null().to_numpy()).any()
+    assert done.stdout == ""
+
+
+def test_a_picture_shows_what_the_network_sees(predict, album, tmp_path):
+    target = tmp_path / "shown.png"
+    done = predict(album, "--plot", target)
+    assert done.exit_code == 1  # of the broken one
+    with Image.open(target) as drawn:
+        assert drawn.width > 1000
+        assert len(drawn.convert("RGB").getcolors(1_000_000)) > 1000
+
+
+def test_standard_input_and_patterns(predict, album, monkeypatch):
+    content = encoded(picture(), "JPEG")
+    done = predict("-", "--json", input=content)
+    assert json.loads(done.stdout)["sha256"] == hashlib.sha256(content).hexdigest()
+    monkeypatch.chdir(album)
+    named = [source.name for source in find_photographs(["**/*.PNG", "a.jpg", "*.jpg"]).sources]
+    assert named == [os.path.join("more", "c.PNG"), "a.jpg"]
+    picture(9, 9).save(album / "odd[1].png")
+    assert [source.name for source in find_photographs(["odd[1].png"]).sources] == ["odd[1].png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("https://example.org/cat.jpg",), "nothing is fetched; download the photograph"),
+        (("a.jpg", "--top", "101"), "tells 100 apart; ask for 1 to 100"),
+        (("a.jpg", "--top", "0"), "ask for 1 to 100"),
+        (
+            ("a.jpg", "--model", "resnet50"),
+            "make it with `cifar export resnet50`; exported are cnn9",
+        ),
+        (("-", "-"), "standard input holds one image"),
+        ((".",), "there is no image in ."),
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence(predict, arguments, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = predict(*arguments)
+    assert done.exit_code == 1
+    assert sentence in done.stderr
+    assert "Traceback" not in done.output
+    assert isinstance(done.exception, SystemExit)
+
+
+def test_without_an_exported_model_a_command_that_makes_one_is_named(
+    predict, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CIFAR_ROOT", str(tmp_path))
+    assert "`cifar run` trains models, and `cifar export NAME`" in predict("a.jpg").stderr
+    (tmp_path / "data/models/mine").mkdir(parents=True)
+    (tmp_path / "data/models/mine/history.csv").touch()
+    assert "`cifar export mine` exports one of those" in predict("a.jpg").stderr
+
+
+def test_the_best_on_validation_images_answers(tmp_path):
+    home = Workspace(tmp_path)
+    models = (("weak", 0.3, 100), ("best", 0.5, 100), ("coarse", 0.9, 20), ("final", "", 100))
+    for name, accuracy, classes in models:
+        home.export(name).mkdir(parents=True)
+        (home.export(name) / "model.onnx").touch()
+        home.model(name).mkdir(parents=True)
+        history = f"epoch,val_accuracy\n1,0.99\n2,{accuracy}\n"
+        (home.model(name) / "history.csv").write_text(history)
+        (home.model(name) / "provenance.json").write_text('{"best_epoch": 2}')
+        labels = {"classes": ["x"] * classes, "superclasses": ["y"] * 20, "superclass_of": []}
+        (home.model(name) / "labels.json").write_text(json.dumps(labels))
+    choice = choose_model(home, None)
+    assert choice.name == "best"
+    assert choice.why == "the best of 3 by validation accuracy, 50.0%"
+    assert choose_model(home, "weak").name == "weak"
+
+
+def test_batches_answer_as_single_photographs_do(exported):
+    predictor = Predictor(ExportedModel(exported))
+    sources = [
+        Source(str(size), encoded(picture(size, size), "PNG") if size % 7 else b"broken")
+        for size in range(20, 50)
+    ]
+    together = list(predictor.predict(sources, batch=8))
+    alone = [next(predictor.predict([source])) for source in sources]
+    assert [found.source.name for found in together] == [source.name for source in sources]
+    for one, other in zip(together, alone, strict=True):
+        assert [guess.name for guess in one.guesses] == [guess.name for guess in other.guesses]
+        assert (one.error, one.none_of_these) == (other.error, other.none_of_these)
+        for first, second in zip(one.guesses, other.guesses, strict=True):
+            assert first.probability == pytest.approx(second.probability, rel=1e-4)
+
+
+COST = f"""
+import resource, sys, time
+start = time.perf_counter()
+from cifar_pipeline.cli import main
+main(sys.argv[1:], standalone_mode=False)
+print(time.perf_counter() - start, file=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.stderr)
+print(*sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_nothing_heavy_is_imported_and_one_photograph_is_answered_at_once(served, album):
+    done = subprocess.run(
+        [sys.executable, "-c", COST, "predict", str(album / "a.jpg"), "--json"],
+        env=os.environ | {"CIFAR_ROOT": str(served.root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *_, seconds, megabytes, heavy = done.stderr.split("\n")[:-1]
+    assert heavy == ""
+    assert float(megabytes) < 300
+    assert float(seconds) < 5  # 0.3 where nothing else runs; benchmarks/results/serving.md

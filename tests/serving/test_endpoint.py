@@ -108,7 +108,7 @@ def test_of_several_images_a_broken_one_costs_only_its_own_answer(server):
 @pytest.mark.parametrize(
     ("request_of", "status", "words"),
     [
-        ({"data": b""}, 422, "no image"),
+        ({"data": b""}, 422, "the file is empty"),
         ({"data": b"GIF89a and no more"}, 422, "no image"),
         ({"data": b"x" * 4_000_001}, 413, "more than 4,000,000 bytes"),
         ({"files": [("files", (str(i), b"x")) for i in range(4)]}, 413, "Too many files"),

@@ -177,16 +177,14 @@ def test_what_is_odd_but_whole_is_read(name):
 
 
 COST = """
-import json, resource, sys, time
+import json, time
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.serving.photographs import STRICT, read_photograph
+from tests.serving.cost import peak_megabytes
 from tests.serving.hostile import READABLE, REFUSED
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
 seconds = {}
-before = peak()
+before = peak_megabytes()
 for name, make in (READABLE | REFUSED).items():
     content = make()
     start = time.process_time()
@@ -195,7 +193,7 @@ for name, make in (READABLE | REFUSED).items():
     except PipelineError:
         pass
     seconds[name] = time.process_time() - start
-print(json.dumps({"seconds": seconds, "megabytes": peak() - before}))
+print(json.dumps({"seconds": seconds, "megabytes": peak_megabytes() - before}))
 """
 
 

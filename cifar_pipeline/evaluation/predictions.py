@@ -13,6 +13,7 @@ from cifar_pipeline.dataset.table import COARSE, read_table
 from cifar_pipeline.evaluation.progress import Steps
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.models.environment import import_keras
+from cifar_pipeline.models.explanation import explained
 from cifar_pipeline.models.saved import load_model, weights_digest
 from cifar_pipeline.settings.recipe import Target
 
@@ -34,10 +35,11 @@ def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
         splits: Parquet file of the splits.
 
     Returns:
-        The columns row_id, fine_label, probabilities[100], mirrored[100], top5_label[5] and
-        top5_probability[5]; for a model of the superclasses row_id, coarse_label,
-        probabilities[20] and so on. The metadata names the archive and the model by checksums, so
-        that a report can tell whether the predictions are those of the model at hand.
+        The columns row_id, fine_label, probabilities[100], mirrored[100], top5_label[5],
+        top5_probability[5] and attention[h·h], which is Grad-CAM of the likeliest class; for a
+        model of the superclasses row_id, coarse_label, probabilities[20] and so on. The metadata
+        names the archive and the model by checksums, so that a report can tell whether the
+        predictions are those of the model at hand.
 
     Raises:
         PipelineError: an input is missing, or the inputs do not belong together.
@@ -52,14 +54,10 @@ def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
             len(views) * -(-len(images.pixels) // BATCH),
         )
     )
-    probabilities, mirrored = (
-        np.asarray(
-            keras.ops.softmax(
-                classifier.predict(pixels, batch_size=BATCH, verbose=0, callbacks=[progress])
-            ),
-            np.float32,
-        )
-        for pixels in views
+    explaining = explained(classifier)
+    (probabilities, attention), (mirrored, _) = (
+        _answers(explaining.predict(view, batch_size=BATCH, verbose=0, callbacks=[progress]))
+        for view in views
     )
     top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
     columns = pa.table(
@@ -70,6 +68,7 @@ def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
             "mirrored": _lists(mirrored),
             "top5_label": _lists(top5.astype(np.uint8)),
             "top5_probability": _lists(np.take_along_axis(probabilities, top5, axis=1)),
+            "attention": _lists(attention.reshape(len(attention), -1).astype(np.float16)),
         }
     )
     return columns.replace_schema_metadata(
@@ -84,6 +83,12 @@ def write_predictions(predictions: pa.Table, target: Path) -> None:
     """Write Parquet; the same predictions give the same bytes."""
     with replacing_file(target) as temporary:
         pq.write_table(predictions, temporary)
+
+
+def _answers(predicted: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and attention of a model's outputs."""
+    probabilities = keras.ops.softmax(predicted["logits"])
+    return np.asarray(probabilities, np.float32), predicted["attention"]
 
 
 class _Progress(keras.callbacks.Callback):

@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf2onnx
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from cifar_pipeline.serving.explanation import explained
+from cifar_pipeline.models.explanation import explained
 from cifar_pipeline.serving.exported import INPUT, OUTPUTS
 
 OPSET = 18

@@ -5,26 +5,20 @@ import numpy as np
 import pytest
 
 from cifar_pipeline.dataset.table import pixels, read_table
+from cifar_pipeline.evaluation.attention import read_attention
 from cifar_pipeline.evaluation.metrics import Predictions
 from cifar_pipeline.evaluation.predictions import predict_test, write_predictions
+from cifar_pipeline.models.explanation import explained
 from tests.conftest import TEST_PER_CLASS
+from tests.serving.networks import CNN9, save_model
 
 
-@pytest.mark.parametrize(("target", "classes"), [("fine", 100), ("coarse", 20)])
-def test_every_test_image_and_its_mirror_image_are_predicted(
-    prepared, tmp_path, capfd, target, classes
-):
+@pytest.mark.parametrize("target", ["fine", "coarse"])
+def test_every_test_image_and_its_mirror_image_are_predicted(prepared, tmp_path, capfd, target):
     """From the file of the weights alone; nothing else of the model's folder is there."""
-    keras.utils.set_random_seed(1)
-    layers = [
-        keras.Input((32, 32, 3), dtype="uint8"),
-        keras.layers.Rescaling(1 / 255),
-        keras.layers.Flatten(),
-        keras.layers.Dense(classes),
-    ]
-    model = keras.Sequential(layers)
+    model = save_model(tmp_path / "all", read_table(prepared.table), **CNN9, target=target)
     (tmp_path / "model").mkdir()
-    model.save(tmp_path / "model" / "model.keras")
+    (tmp_path / "all" / "model.keras").rename(tmp_path / "model" / "model.keras")
     write_predictions(
         predict_test(tmp_path / "model", prepared.table, prepared.splits), tmp_path / "p.parquet"
     )
@@ -40,3 +34,7 @@ def test_every_test_image_and_its_mirror_image_are_predicted(
     assert np.allclose(found.probabilities, from_left, atol=1e-5)
     assert np.allclose(found.mirrored, from_right, atol=1e-5)
     assert not np.allclose(found.mirrored, found.probabilities, atol=1e-3)
+    attention = read_attention(tmp_path / "p.parquet", np.arange(3))
+    expected = keras.ops.convert_to_numpy(explained(model)(images[:3], training=False)["attention"])
+    assert attention.shape == (3, 4, 4)
+    assert np.allclose(attention, expected, atol=1e-3)  # stored in half precision

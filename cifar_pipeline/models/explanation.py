@@ -94,5 +94,5 @@ def _before(layer: keras.Layer, gradient: Any, value: Any, feature_map: Any) -> 
     raise PipelineError(
         f"the layer '{layer.name}' ({type(layer).__name__}) comes after the last feature map, and "
         "Grad-CAM here knows dense, dropout, flattening and average pooling layers only; add its "
-        "gradient to cifar_pipeline/serving/explanation.py"
+        "gradient to cifar_pipeline/models/explanation.py"
     )

@@ -18,7 +18,7 @@ def read_attention(predictions: Path, rows: np.ndarray) -> np.ndarray:
     Raises: PipelineError when an older release wrote the file.
     """
     schema = pq.read_schema(predictions)
-    kind = schema.field(COLUMN).type if COLUMN in schema.names else None
+    kind = schema.field(COLUMN).type if COLUMN in schema.names else pa.null()
     if not pa.types.is_fixed_size_list(kind):
         raise PipelineError(
             f"{predictions} has no column `{COLUMN}`: an older release wrote it; materialize the "

@@ -5,7 +5,7 @@ Commands import what they need when they run: `cifar --help` and `cifar predict`
 
 import click
 
-from cifar_pipeline.commands import predicting, publishing, results, searches, workflow
+from cifar_pipeline.commands import predicting, publishing, results, searches, tracking, workflow
 
 
 @click.group()
@@ -20,5 +20,6 @@ for command in (
     *(results.report, results.ledger),
     predicting.predict,
     publishing.publish,
+    tracking.track,
 ):
     main.add_command(command)

@@ -90,6 +90,11 @@ class Workspace:
         return self.data / "checkpoints" / f"search_{name}" / profile
 
     @property
+    def tracking(self) -> Path:
+        """What trackers are sent, have not taken yet, and keep on this machine."""
+        return self.data / "tracking"
+
+    @property
     def all_predictions(self) -> Path:
         return self.data / "predictions"
 

@@ -184,7 +184,8 @@ def _ledger(stage: Stage) -> dg.AssetsDefinition:
 
 
 def _observer(context: dg.AssetExecutionContext, stage: Stage) -> Any:
-    """Record each epoch as an observation of the model's asset."""
+    """Record each epoch as an observation of the model's asset, and tell the trackers."""
+    follower = context.resources.pipeline.follower
 
     def observe(record: dict[str, float | None], seconds_left: float) -> None:
         shown = {key: round(value, 5) for key, value in record.items() if value is not None}
@@ -195,6 +196,7 @@ def _observer(context: dg.AssetExecutionContext, stage: Stage) -> Any:
                 description=f"epoch {record['epoch']}",
             )
         )
+        follower.epoch(record)
 
     return observe
 

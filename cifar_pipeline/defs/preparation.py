@@ -21,6 +21,7 @@ from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.editing import select_profile
 from cifar_pipeline.settings.params import Params
 from cifar_pipeline.settings.reading import load_params
+from cifar_pipeline.tracking.trackers import require_installed
 
 DOOR_VARIABLE = "CIFAR_DOOR"
 """Set by the command that starts a run's process, when it is one of ours."""
@@ -85,6 +86,7 @@ def _settings(run_config: Any, steps: Collection[str]) -> Params:
             )
         select_profile(home.params, asked)
         params = load_params(home.params)
+    require_installed(params.tracking.chosen)
     if not under_dvc():
         record_plan(params, home)
     return params

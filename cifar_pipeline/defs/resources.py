@@ -9,8 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from cifar_pipeline.defs.following import Follower
 from cifar_pipeline.defs.steps import REPORTED_ONLY, Step
 from cifar_pipeline.errors import PipelineError, refusals_in_words
 from cifar_pipeline.graph.plan import version_of
@@ -30,6 +31,13 @@ class Pipeline(dg.ConfigurableResource):
         "Default: the one that is active.",
     )
 
+    _follower: Follower = PrivateAttr()
+
+    @property
+    def follower(self) -> Follower:
+        """What tells trackers of the step that runs."""
+        return self._follower
+
     @contextmanager
     def step(self, context: dg.AssetExecutionContext, stage: Stage) -> Iterator[Step]:
         """The frame of an asset's body; see `Step`. A PipelineError fails the step, once."""
@@ -37,7 +45,9 @@ class Pipeline(dg.ConfigurableResource):
         try:
             with refusals_in_words():
                 step = Step.begin(context, stage)
-                yield step
+                self._follower = step.follower
+                with step.follower:
+                    yield step
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         finally:

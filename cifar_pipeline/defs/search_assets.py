@@ -59,7 +59,8 @@ def _search(name: str, stage: Stage) -> dg.AssetsDefinition:
 
 
 def _observer(context: dg.AssetExecutionContext, stage: Stage) -> Any:
-    """Record each trial as an observation of the search's asset."""
+    """Record each trial as an observation of the search's asset, and tell the trackers."""
+    follower = context.resources.pipeline.follower
 
     def observe(trial: dict[str, Any], table: str, pictures: Path) -> None:
         described = f"{trial['stage']}, trial {trial['trial']}: {trial['state']}"
@@ -71,5 +72,6 @@ def _observer(context: dg.AssetExecutionContext, stage: Stage) -> Any:
         context.log_event(
             dg.AssetObservation(key, metadata={**trial, **seen}, description=described)
         )
+        follower.trial(trial)
 
     return observe

@@ -15,6 +15,7 @@ import dagster as dg
 
 from cifar_pipeline.artifacts import digest_of, dvc_md5, remove, replace, staging_path
 from cifar_pipeline.checks import Check
+from cifar_pipeline.defs.following import Follower, follow
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.graph.plan import in_dvc, read_code_again, text_of
 from cifar_pipeline.graph.stages import Stage, build_stages
@@ -45,6 +46,7 @@ class Step:
     stage: Stage
     """as the settings that this step reads have it"""
     context: dg.AssetExecutionContext
+    follower: Follower
     _read: dict[str, str]
     """md5 of each input"""
     _staged: dict[Path, Path] = field(default_factory=dict)
@@ -64,9 +66,10 @@ class Step:
                 f"'{stage.key[-1]}' was taken out of the graph after this run began; start again"
             )
         current = stages[stage.key]
-        step = cls(home, params, current, context, {})
+        step = cls(home, params, current, context, Follower(home, params, current, context, {}), {})
         step._check_plan()
         step._read = step._verified()
+        step.follower = follow(home, params, current, context, step._read)
         return step
 
     def staged(self, target: Path) -> Path:
@@ -94,6 +97,7 @@ class Step:
         versions = self._record()
         path = dg.MetadataValue.path(self.home.root / self.stage.outputs[0])
         generated = {"generated images": True} if self._is_of_generated_images() else {}
+        self.follower.finish(metadata or {})
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(_data_version(versions)),
             metadata={
@@ -101,6 +105,7 @@ class Step:
                 "profile": self.params.profile,
                 **generated,
                 **(metadata or {}),
+                **self.follower.shown,
             },
         )
 

@@ -18,6 +18,7 @@ from cifar_pipeline.settings.data import Source, SplitSettings, SubsetSettings
 from cifar_pipeline.settings.evaluation import Ensemble
 from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.settings.search import Draws, Grid, Range, Search, recipe_of_trial
+from cifar_pipeline.settings.tracking import Tracking
 from cifar_pipeline.settings.validation import nearest, problems, validated
 
 Profile = Literal["smoke", "quick", "laptop", "paper", "best"]
@@ -75,6 +76,9 @@ class Params(Settings):
     )
     ensembles: dict[Name, Ensemble] = Field(
         description="shown on the leaderboard when all of their members are in the graph"
+    )
+    tracking: Tracking = Field(
+        Tracking(), description="where trainings can be followed; decides no artefact"
     )
     recipes: dict[Name, RecipeFile] = Field(description="the files in recipes/, by name")
 

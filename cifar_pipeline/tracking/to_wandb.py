@@ -38,6 +38,9 @@ class WandbTracker:
         for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
             os.environ.setdefault(name, str(folder))
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        import wandb  # takes a second
+
+        wandb.teardown()  # of an attempt that failed, which would keep the run's id in use
         settings = about.trackers["wandb"]
         self._settings, self._tracking, self._about = settings, tracking, about
         self._run: Any = None
@@ -49,9 +52,12 @@ class WandbTracker:
         return self._page
 
     def confirm(self) -> None:
+        import wandb  # takes a second
+
         if self._run:
             self._run.finish(exit_code=self._exit_code)
             self._run = None
+            wandb.teardown()  # a run that is finished may not be on the disk yet
 
     def take(self, sent: Sent) -> None:
         run = self._run = self._run or self._open(sent.event)

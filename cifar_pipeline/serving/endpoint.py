@@ -250,7 +250,7 @@ def _answers(
             found[number].error = str(error)
     if photographs:
         said = model.answer(np.stack([photograph.pixels for photograph in photographs.values()]))
-        scores = familiarity(said.logits)
+        scores = familiarity(said.probabilities)
         for row, number in enumerate(photographs):
             found[number].predictions = _likeliest(model, said.probabilities[row], top)
             if model.threshold is not None:

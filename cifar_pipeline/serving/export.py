@@ -14,13 +14,11 @@ from cifar_pipeline.inputs.batches import Images, load_images
 from cifar_pipeline.models.saved import CALIBRATION, PROVENANCE, load_labels, load_model
 from cifar_pipeline.serving.conversion import to_onnx
 from cifar_pipeline.serving.exported import MODEL, ExportedModel
-from cifar_pipeline.serving.novelty import familiarity
+from cifar_pipeline.serving.novelty import fit_threshold
 from cifar_pipeline.settings.recipe import Target
 
 PER_CLASS = 20
 """Validation images of each class that answers are compared on and the threshold is fitted on."""
-COVERAGE = 0.95
-"""The share of validation images that the threshold accepts."""
 LIMITS = {"float32": 1e-4, "bfloat16": 5e-2}
 """By the type that the trained model computes in: how far two probabilities may differ."""
 KEPT = ("archive_sha256", "model_sha256", "profile", "finished", "code_revision", "generated")
@@ -58,8 +56,7 @@ def export_model(
         answers = list(ExportedModel(path).answers(images.pixels))
         probabilities = np.concatenate([answer.probabilities for answer in answers])
         if calibration["n"]:  # else it was trained on these images, and knows them too well
-            scores = np.concatenate([familiarity(answer.logits) for answer in answers])
-            facts["threshold"] = float(np.quantile(scores, 1 - COVERAGE))
+            facts["threshold"] = fit_threshold(probabilities)
             _save(converted, facts, path)
     check = _compared(classifier, calibration["temperature"], images.pixels, probabilities)
     return [check], {"threshold": facts["threshold"], "bytes": (folder / MODEL).stat().st_size}

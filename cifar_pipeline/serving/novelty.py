@@ -1,15 +1,30 @@
 """Whether an image is like those of the classes at all.
 
-benchmarks/results/none_of_these.md compares the score with others, and says what it is worth.
+benchmarks/results/none_of_these.md compares this score with others, and says how little any of them
+is worth on images that are close to the classes.
 """
 
 import numpy as np
 
+COVERAGE = 0.95
+"""The share of images of the classes that the threshold accepts."""
 
-def familiarity(logits: np.ndarray) -> np.ndarray:
-    """How much an image is like those of the classes: the negative energy of its logits (N,).
 
-    Source: Liu et al., 2020, Energy-based out-of-distribution detection.
+def familiarity(probabilities: np.ndarray) -> np.ndarray:
+    """How sure a model is, (N,): the negative entropy of its calibrated answers, in nats.
+
+    Args:
+        probabilities: (N, classes).
     """
-    largest = logits.max(axis=1)
-    return largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
+    numbers = probabilities.astype(np.float64)
+    entropy: np.ndarray = -(numbers * np.log(np.maximum(numbers, 1e-30))).sum(axis=1)
+    return -entropy
+
+
+def fit_threshold(probabilities: np.ndarray) -> float:
+    """The familiarity below which an image counts as none of the classes.
+
+    Args:
+        probabilities: of validation images, (N, classes), calibrated.
+    """
+    return float(np.quantile(familiarity(probabilities), 1 - COVERAGE))

@@ -166,7 +166,7 @@ class Predictor:
         )
         none_of_these = None
         if threshold is not None:
-            none_of_these = bool(familiarity(answers.logits[place : place + 1])[0] < threshold)
+            none_of_these = bool(familiarity(probabilities[None])[0] < threshold)
         return Prediction(
             read.source,
             read.sha256,

@@ -5,7 +5,15 @@ Commands import what they need when they run: `cifar --help` and `cifar predict`
 
 import click
 
-from cifar_pipeline.commands import predicting, publishing, results, searches, tracking, workflow
+from cifar_pipeline.commands import (
+    predicting,
+    publishing,
+    results,
+    searches,
+    serving,
+    tracking,
+    workflow,
+)
 
 
 @click.group()
@@ -19,6 +27,7 @@ for command in (
     *(searches.search, searches.adopt),
     *(results.report, results.ledger),
     predicting.predict,
+    serving.serve,
     publishing.publish,
     tracking.track,
 ):

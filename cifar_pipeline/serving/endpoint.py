@@ -5,9 +5,8 @@ Nothing of a request is written to disk. `cifar serve` runs it; so does any ASGI
 """
 
 import asyncio
-import hashlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,8 +21,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.serving.exported import ExportedModel
-from cifar_pipeline.serving.novelty import familiarity
-from cifar_pipeline.serving.photographs import STRICT, Limits, Photograph, read_photograph
+from cifar_pipeline.serving.photographs import STRICT, Limits
+from cifar_pipeline.serving.predictor import TOP, Predictor, Source
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,11 @@ class RequestLimits:
     """how long the body of a request may take to arrive"""
 
 
-class Prediction(BaseModel):
+class Guess(BaseModel):
     """One of an image's likeliest classes."""
 
     rank: int = Field(examples=[1])
-    label: str = Field(examples=["leopard"], description="the class")
+    name: str = Field(alias="class", examples=["leopard"])
     superclass: str = Field(examples=["large_carnivores"])
     probability: float = Field(examples=[0.83], description="calibrated")
 
@@ -52,23 +51,19 @@ class Prediction(BaseModel):
 class Answer(BaseModel):
     """What the model says of one image, or why it says nothing."""
 
-    name: str = Field(examples=["leopard.jpg"], description="the file's name, if it was sent")
-    sha256: str = Field(description="checksum of the file")
-    predictions: list[Prediction] = []
+    file: str = Field(examples=["leopard.jpg"], description="its name, if one was sent")
+    sha256: str = Field(description="its checksum")
+    width: int | None = Field(examples=[640], description="of the upright image, in pixels")
+    height: int | None = Field(examples=[480])
+    top: list[Guess] = Field(description="likeliest first; empty if there is an error")
     none_of_these: bool | None = Field(
-        None,
+        examples=[False],
         description="whether the image is unlike those of every class; null if the model has no "
         "threshold",
     )
-    error: str | None = Field(None, description="why the image could not be read")
-
-
-class Answers(BaseModel):
-    """The answers to the images of a request, in their order."""
-
+    error: str | None = Field(examples=[None], description="why the image could not be read")
     model: str = Field(examples=["efficientnet_b0"])
     model_sha256: str
-    images: list[Answer]
 
 
 class Metadata(BaseModel):
@@ -146,8 +141,8 @@ def create_app(model: ExportedModel, limits: RequestLimits | None = None) -> Fas
         request: Request,
         top: Annotated[
             int, Query(ge=1, le=len(model.labels.classes), description="classes for each image")
-        ] = 5,
-    ) -> Answers:
+        ] = TOP,
+    ) -> list[Answer]:
         """Classify one image, sent as it is, or several, sent as a form's `files`."""
         with queue.place():
             try:
@@ -157,12 +152,12 @@ def create_app(model: ExportedModel, limits: RequestLimits | None = None) -> Fas
                 raise HTTPException(
                     408, f"the request did not arrive within {limits.upload_s:g} s"
                 ) from None
-            images = await to_thread.run_sync(
-                _answers, model, files, top, limits.image, limiter=threads
-            )
-        if all(image.error for image in images):
-            raise HTTPException(422, "; ".join(f"{i.name}: {i.error}" for i in images))
-        return Answers(model=model.name, model_sha256=model.sha256, images=images)
+            sources = [Source(name, content) for name, content in files]
+            predictor = Predictor(model, top=top, limits=limits.image)
+            answers = await to_thread.run_sync(_documents, predictor, sources, limiter=threads)
+        if all(answer["error"] for answer in answers):
+            raise HTTPException(422, "; ".join(f"{a['file']}: {a['error']}" for a in answers))
+        return [Answer(**answer) for answer in answers]
 
     return app
 
@@ -236,36 +231,5 @@ async def _at_most(body: AsyncIterator[bytes], limit: int) -> AsyncGenerator[byt
         yield chunk
 
 
-def _answers(
-    model: ExportedModel, files: Sequence[tuple[str, bytes]], top: int, limits: Limits
-) -> list[Answer]:
-    found = [
-        Answer(name=name, sha256=hashlib.sha256(content).hexdigest()) for name, content in files
-    ]
-    photographs: dict[int, Photograph] = {}
-    for number, (_, content) in enumerate(files):
-        try:
-            photographs[number] = read_photograph(content, limits)
-        except PipelineError as error:
-            found[number].error = str(error)
-    if photographs:
-        said = model.answer(np.stack([photograph.pixels for photograph in photographs.values()]))
-        scores = familiarity(said.probabilities)
-        for row, number in enumerate(photographs):
-            found[number].predictions = _likeliest(model, said.probabilities[row], top)
-            if model.threshold is not None:
-                found[number].none_of_these = bool(scores[row] < model.threshold)
-    return found
-
-
-def _likeliest(model: ExportedModel, probabilities: np.ndarray, top: int) -> list[Prediction]:
-    labels = model.labels
-    return [
-        Prediction(
-            rank=rank,
-            label=labels.classes[place],
-            superclass=labels.superclasses[labels.superclass_of[place]],
-            probability=float(probabilities[place]),
-        )
-        for rank, place in enumerate(np.argsort(-probabilities, kind="stable")[:top], start=1)
-    ]
+def _documents(predictor: Predictor, sources: list[Source]) -> list[dict[str, Any]]:
+    return [predictor.document(prediction) for prediction in predictor.predict(sources)]

@@ -6,6 +6,7 @@ Commands import what they need when they run: `cifar --help` and `cifar predict`
 import click
 
 from cifar_pipeline.commands import (
+    page,
     predicting,
     publishing,
     results,
@@ -30,5 +31,6 @@ for command in (
     serving.serve,
     publishing.publish,
     tracking.track,
+    page.app,
 ):
     main.add_command(command)

@@ -101,8 +101,12 @@ class Workspace:
     def predictions(self, recipe: str) -> Path:
         return self.all_predictions / f"{recipe}.parquet"
 
+    @property
+    def exports(self) -> Path:
+        return self.data / "exports"
+
     def export(self, recipe: str) -> Path:
-        return self.data / "exports" / recipe
+        return self.exports / recipe
 
     @property
     def reports(self) -> Path:

@@ -11,6 +11,13 @@ def percent(share: float) -> str:
     return NONE if math.isnan(share) else f"{share:.2%}".replace("-", "−")
 
 
+def about(share: float) -> str:
+    """A share in whole percents, for one image, of which more would say too much."""
+    if share < 0.005:
+        return "< 1%"
+    return "> 99%" if share >= 0.995 else f"{share:.0%}"
+
+
 def interval(low: float, high: float) -> str:
     """The ends of an interval of shares."""
     return f"{percent(low)} to {percent(high)}"

@@ -50,6 +50,11 @@ def breakable(text: str) -> Markup:
     return text if isinstance(text, Markup) else escape(text).replace("_", Markup("_<wbr>"))
 
 
+def words(name: str) -> str:
+    """The name of a class as it is read: `aquarium_fish` as aquarium fish."""
+    return name.replace("_", " ")
+
+
 def link(address: str, text: str) -> Markup:
     """A link for a cell of a table."""
     return Markup('<a href="{}">{}</a>').format(address, breakable(text))
@@ -62,7 +67,9 @@ def with_interval(figure: str, low: str, high: str) -> Markup:
 
 _ENVIRONMENT.filters |= {
     "percent": numbers.percent,
+    "about": numbers.about,
     "decimal": numbers.decimal,
     "count": numbers.count,
     "breakable": breakable,
+    "words": words,
 }

@@ -31,7 +31,7 @@ from cifar_pipeline.reports.files import HISTORY, METRICS, PROVENANCE
 from cifar_pipeline.reports.report import PROVENANCE_KEYS, check_floor, kind_of_images
 from cifar_pipeline.settings.evaluation import Ensemble
 
-ENSEMBLES = "ensembles.csv"
+BOARD, ENSEMBLES = "leaderboard.csv", "ensembles.csv"
 PICTURES = {
     "accuracy": "Bars of each model's top-1 test accuracy with its 95% interval; "
     "the figures are in the table",
@@ -147,7 +147,7 @@ def write_leaderboard(
     )
     with replacing_folder(folder) as new:
         for table, file in (
-            (shown.reindex(columns=COLUMNS), "leaderboard.csv"),
+            (shown.reindex(columns=COLUMNS), BOARD),
             (pairs, "pairs.csv"),
             (gains, ENSEMBLES),
         ):
@@ -169,7 +169,7 @@ def write_leaderboard(
                 for name, alternative in PICTURES.items()
             },
             tables={
-                classes: _readable(shown[shown["classes"] == classes])
+                classes: readable(shown[shown["classes"] == classes])
                 for classes in shown["classes"].unique().tolist()
             },
             missing=missing,
@@ -178,6 +178,33 @@ def write_leaderboard(
         )
         (new / "index.html").write_text(page, encoding="utf-8", newline="\n")
     return shown.reindex(columns=COLUMNS)
+
+
+def read_leaderboard(folder: Path) -> pd.DataFrame:
+    """The table in the folder that `write_leaderboard` wrote.
+
+    Raises: PipelineError when it is missing, damaged, or of an older release.
+    """
+    path = folder / BOARD
+    try:
+        board = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"{path} cannot be read ({error}); make it with `cifar run`") from None
+    if missing := sorted(set(COLUMNS) - set(board.columns)):
+        raise PipelineError(f"{path} has no {', '.join(missing)}; make it again with `cifar run`")
+    return board
+
+
+def outdated(folder: Path, reports: Path) -> list[str]:
+    """Models whose report has other figures than the leaderboard in `folder`."""
+    compared = read_json(folder / METRICS, COMPARED_BY_DVC)
+    return [
+        model
+        for model in compared["top1"]
+        if (reports / model / METRICS).is_file()
+        and _compared(read_json(reports / model / METRICS, COMPARED_BY_DVC))
+        != {key: compared[key][model] for key in COMPARED_BY_DVC}
+    ]
 
 
 def _refuse_what_cannot_be_compared(
@@ -232,13 +259,14 @@ def _dvc_metrics(board: pd.DataFrame) -> dict[str, Any]:
         "images": kind_of_images({"generated": first["generated"]}),
         "n": int(first["n"]),
         **{
-            key: {
-                model: round(float(value), 6)
-                for model, value in zip(board["model"], board[key], strict=True)
-            }
+            key: {row["model"]: _compared(row)[key] for row in board.to_dict("records")}
             for key in COMPARED_BY_DVC
         },
     }
+
+
+def _compared(metrics: Mapping[Any, Any]) -> dict[str, float]:
+    return {key: round(float(metrics[key]), 6) for key in COMPARED_BY_DVC}
 
 
 def _one_entry_a_recipe(board: pd.DataFrame) -> pd.DataFrame:
@@ -264,8 +292,13 @@ def _one_entry_a_recipe(board: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(entries)
 
 
-def _readable(board: pd.DataFrame) -> Table:
-    """The models of one number of classes, as people read them."""
+def readable(board: pd.DataFrame, reports: str = "../reports") -> Table:
+    """The models of one number of classes, as people read them.
+
+    Args:
+        board: as `write_leaderboard` returns it, or a table of its columns.
+        reports: where the reports are, seen from the page.
+    """
     rows: Any = board.reindex(columns=COLUMNS).to_dict("records")
     accuracies = {
         heading: key
@@ -284,7 +317,7 @@ def _readable(board: pd.DataFrame) -> Table:
     ]
     cells = [
         [
-            link(f"../reports/{row['model']}/index.html", row["model"]) + _seeds(row),
+            link(f"{reports}/{row['model']}/index.html", row["model"]) + _seeds(row),
             *(_accuracy(row, key) for key in accuracies.values()),
             decimal(row["nll"]),
             percent(row["ece15"]),

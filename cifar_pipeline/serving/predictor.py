@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.models.guesses import Guess, likeliest
 from cifar_pipeline.serving.exported import BATCH, Answers, ExportedModel
 from cifar_pipeline.serving.novelty import familiarity
 from cifar_pipeline.serving.photographs import (
@@ -43,16 +44,6 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Guess:
-    """A class, and how likely it is."""
-
-    name: str
-    superclass: str
-    probability: float
-    """calibrated by the stored temperature"""
-
-
-@dataclass(frozen=True)
 class Prediction:
     """What a model says of one file. With an `error` it says nothing."""
 
@@ -66,6 +57,8 @@ class Prediction:
     """whether it is unlike the images of the classes; None where the model has no threshold"""
     attention: np.ndarray | None = None
     """(h, w) float32 from 0 to 1: Grad-CAM of the likeliest class"""
+    features: np.ndarray | None = None
+    """(D,) float32, what the last layer sees"""
     error: str | None = None
 
 
@@ -155,15 +148,6 @@ class Predictor:
     def _with_answer(self, read: Prediction, answers: Answers, place: int) -> Prediction:
         labels, threshold = self.model.labels, self.model.threshold
         probabilities = answers.probabilities[place]
-        likeliest = np.argsort(-probabilities, kind="stable")[: self.top].tolist()
-        guesses = tuple(
-            Guess(
-                labels.classes[index],
-                labels.superclasses[labels.superclass_of[index]],
-                float(probabilities[index]),
-            )
-            for index in likeliest
-        )
         none_of_these = None
         if threshold is not None:
             none_of_these = bool(familiarity(probabilities[None])[0] < threshold)
@@ -171,9 +155,10 @@ class Predictor:
             read.source,
             read.sha256,
             read.photograph,
-            guesses,
+            tuple(likeliest(labels, probabilities, self.top)),
             none_of_these,
             answers.attention[place],
+            answers.features[place],
         )
 
 

@@ -1,0 +1,21 @@
+"""The script that Streamlit runs for every visitor and every change."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from cifar_pipeline.app import leaderboard, photographs, test_split
+
+st.set_page_config(page_title="CIFAR-100", page_icon=":material/image_search:", layout="wide")
+st.html(Path(__file__).with_name("style.css"))
+pages = [
+    st.Page(photographs.show, title="Photographs", url_path="photographs", default=True),
+    st.Page(test_split.show, title="Test split", url_path="test"),
+    st.Page(leaderboard.show, title="Leaderboard", url_path="leaderboard"),
+]
+chosen = st.navigation(pages, position="hidden")
+# Streamlit's own navigation hides in a drawer on a phone.
+with st.container(horizontal=True, key="navigation"):
+    for page in pages:
+        st.page_link(page)
+chosen.run()

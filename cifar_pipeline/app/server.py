@@ -1,0 +1,83 @@
+"""Serving the page: on this machine alone, telling nobody, writing nothing."""
+
+import logging
+import webbrowser
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.serving.photographs import STRICT
+
+PAGES = "pages"
+"""Where the pages of reports, leaderboard and ledger are served."""
+LARGEST = -(-STRICT.bytes // 2**20)
+"""Uploads of more MiB are refused before they are read; those above STRICT get a sentence."""
+SETTINGS = {
+    "browser.gatherUsageStats": False,
+    "client.showErrorDetails": "none",
+    "client.toolbarMode": "minimal",
+    # Another filter leads back to the first page.
+    "global.disableWidgetStateDuplicationWarning": True,
+    "runner.magicEnabled": False,
+    "server.fileWatcherType": "none",
+    "server.headless": True,
+    "server.maxUploadSize": LARGEST,
+    "theme.headingFontSizes": ["1.9rem", "1.5rem", "1.25rem", "1rem", "1rem", "1rem"],
+    "theme.light.primaryColor": "#2a6fc9",
+    "theme.dark.primaryColor": "#6da8f0",
+}
+WENT_WRONG = "Something went wrong here, and not with your file. The server's log has the details."
+
+
+def serve(host: str, port: int, *, open_browser: bool = False) -> None:
+    """Serve the page until the process is stopped.
+
+    Raises: PipelineError when Streamlit is not installed.
+    """
+    try:
+        import streamlit as st  # noqa: PLC0415  # an extra
+        from starlette.formparsers import MultiPartParser  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise PipelineError(
+            "the page needs Streamlit, which is not installed; install it with "
+            "`pip install 'cifar-pipeline[app]'`, or in a checkout with `make setup`"
+        ) from None
+    # Larger uploads would be spooled to a temporary file on their way into memory.
+    MultiPartParser.spool_max_size = (LARGEST + 1) * 2**20
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        if open_browser:
+            webbrowser.open(f"http://{host}:{port}")
+        yield
+
+    app = st.App(
+        Path(__file__).with_name("page.py"),
+        lifespan=lifespan,
+        routes=_reports(Workspace.current()),
+        on_script_error=_told,
+    )
+    app.run(config={**SETTINGS, "server.address": host, "server.port": port})
+
+
+def _reports(home: Workspace) -> list[Any]:
+    """What the leaderboard links to."""
+    from starlette.routing import Mount  # noqa: PLC0415  # comes with Streamlit
+    from starlette.staticfiles import StaticFiles  # noqa: PLC0415
+
+    folders = {"reports": home.reports, "leaderboard": home.leaderboard, "ledger": home.ledger}
+    return [
+        Mount(f"/{PAGES}/{name}", StaticFiles(directory=folder, html=True, check_dir=False))
+        for name, folder in folders.items()
+    ]
+
+
+def _told(error: Exception) -> bool:
+    import streamlit as st  # noqa: PLC0415
+
+    logging.getLogger(__name__).error("the page failed", exc_info=error)
+    st.error(WENT_WRONG)
+    return True

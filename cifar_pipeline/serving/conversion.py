@@ -6,18 +6,29 @@ were frozen first converts.
 """
 
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
-import keras
 import onnx
 import onnx.compose
 import onnx.parser
-import tensorflow as tf
-import tf2onnx
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+import onnxruntime
 
-from cifar_pipeline.models.explanation import explained
+from cifar_pipeline.models.environment import import_keras
+from cifar_pipeline.serving.canonical import canonical
 from cifar_pipeline.serving.exported import INPUT, OUTPUTS
+
+import_keras()
+import keras  # noqa: E402  # quietly, so after the line above
+import tensorflow as tf  # noqa: E402
+from tensorflow.python.framework.convert_to_constants import (  # noqa: E402
+    convert_variables_to_constants_v2,
+)
+from tf2onnx.tf_loader import tf_optimize  # noqa: E402
+from tf2onnx.tfonnx import process_tf_graph  # noqa: E402
+
+from cifar_pipeline.models.explanation import explained  # noqa: E402
 
 OPSET = 18
 """The latest that tf2onnx 1.17 writes; the first whose Resize antialiases."""
@@ -49,12 +60,14 @@ def to_onnx(model: keras.Model, temperature: float) -> onnx.ModelProto:
     Returns:
         A model from `image`, uint8 (N, H, W, 3) of any size, to `probabilities` (N, classes),
         calibrated by the temperature; `logits`; `features` and `attention` as `explained` has
-        them.
+        them. The same weights give the same bytes.
 
     Args:
         model: uint8 (N, 32, 32, 3) to logits.
     """
-    network = _renamed(_converted(model, temperature))
+    network = canonical(_simplified(_converted(model, temperature)), ["pixels"], OUTPUTS)
+    for value in (*network.graph.input, *network.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
     square = onnx.parser.parse_model(SQUARE)
     whole = onnx.compose.merge_models(square, network, io_map=[("square", "pixels")])
     onnx.checker.check_model(whole, full_check=True)
@@ -81,25 +94,24 @@ def _converted(model: keras.Model, temperature: float) -> onnx.ModelProto:
         return tuple(found[name] for name in OUTPUTS)
 
     frozen = convert_variables_to_constants_v2(answer.get_concrete_function())
-    converted, _ = tf2onnx.convert.from_graph_def(
-        frozen.graph.as_graph_def(),
-        input_names=[tensor.name for tensor in frozen.inputs],
-        output_names=[tensor.name for tensor in frozen.outputs],
-        opset=OPSET,
-    )
-    return converted
+    inputs, outputs = ([t.name for t in tensors] for tensors in (frozen.inputs, frozen.outputs))
+    with tf.Graph().as_default():
+        optimized = tf_optimize(inputs, outputs, frozen.graph.as_graph_def())
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(optimized, name="")
+        # Not `tf2onnx.convert`, whose optimizer makes another graph when sets have another order.
+        converted = process_tf_graph(graph, opset=OPSET, input_names=inputs, output_names=outputs)
+        return converted.make_model("network")
 
 
-def _renamed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with our names of its input and outputs, and none of TensorFlow's."""
-    graph = model.graph
-    given = [value.name for value in (*graph.input, *graph.output)]
-    names = dict(zip(given, ("pixels", *OUTPUTS), strict=True))
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        value.name = names.get(value.name, value.name)
-    for value in (*graph.input, *graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "n"
-    for node in graph.node:
-        for values in (node.input, node.output):
-            values[:] = [names.get(name, name) for name in values]
-    return model
+def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same computation without what needs no image: constants folded, scales merged."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        options.optimized_model_filepath = str(path)
+        onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        return onnx.load(path)

@@ -6,6 +6,7 @@ Commands import what they need when they run: `cifar --help` and `cifar predict`
 import click
 
 from cifar_pipeline.commands import (
+    exporting,
     page,
     predicting,
     publishing,
@@ -27,6 +28,7 @@ for command in (
     *(workflow.profile, workflow.run, workflow.status, workflow.plan, workflow.materialize),
     *(searches.search, searches.adopt),
     *(results.report, results.ledger),
+    exporting.export,
     predicting.predict,
     serving.serve,
     publishing.publish,

@@ -8,6 +8,7 @@ import dagster as dg
 
 from cifar_pipeline.defs.data_assets import build_data_assets
 from cifar_pipeline.defs.executors import gpu_executor
+from cifar_pipeline.defs.export_assets import build_export_assets
 from cifar_pipeline.defs.jobs import build_jobs
 from cifar_pipeline.defs.model_assets import build_model_assets
 from cifar_pipeline.defs.resources import Pipeline
@@ -35,6 +36,7 @@ def build_defs(
             *build_data_assets(stages),
             *build_search_assets(stages, params),
             *build_model_assets(stages, params),
+            *build_export_assets(stages, params),
         ],
         jobs=build_jobs(stages.values(), params),
         executor=executor,

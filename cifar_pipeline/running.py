@@ -66,7 +66,8 @@ def stages_to_run(
     stages = {k: s for k, s in build_stages(params).items() if s.asset != "search"}
     wanted = set(stages)
     if models:
-        needed = upstream(stages, {("report", model) for model in models})
+        ends: set[Key] = {(kind, model) for kind in ("report", "export") for model in models}
+        needed = upstream(stages, ends)
         wanted = needed | {("leaderboard",), ("ledger",)}
     stale = set(stages) if force else downstream(stages, set(reasons_to_run(params, home)))
     order = [key for key in stages if key in wanted]

@@ -33,7 +33,7 @@ def profile(name: str | None) -> None:
 @click.option("--only", is_flag=True, help="Take all models but those of --model out of the graph.")
 @click.option("--force", is_flag=True, help="Run everything, up to date or not.")
 def run(profile: str | None, models: tuple[str, ...], only: bool, force: bool) -> None:
-    """Make what is stale or missing: archive, table, splits, models, reports, leaderboard."""
+    """Make what is stale or missing: data, models, reports, exports, leaderboard."""
     from cifar_pipeline.graph.status import record_plan
     from cifar_pipeline.running import choose_profile, execute, stages_to_run
     from cifar_pipeline.settings.editing import restoring, select_models, select_profile

@@ -53,6 +53,6 @@ def build_jobs(stages: Iterable[Stage], params: Params) -> list[Any]:
 
 
 def _models(names: Iterable[str]) -> dg.AssetSelection:
-    kinds = ("model", "predictions", "report")
+    kinds = ("model", "predictions", "report", "export")
     made = [dg.AssetKey([kind, name]) for kind in kinds for name in names]
     return dg.AssetSelection.assets(*made, "leaderboard", "ledger")

@@ -163,6 +163,12 @@ def _stages_of_model(name: str, params: Params, home: Workspace, path: Any) -> l
             (predictions, folder, table, path(home.test_subsets)),
             {"floor": params.floor(name)},
         ),
+        Stage(
+            ("export", name),
+            (path(home.export(name)),),
+            (("model", name), ("table",), ("splits",)),
+            (folder, table, splits),
+        ),
     ]
 
 

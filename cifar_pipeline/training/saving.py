@@ -14,6 +14,7 @@ import numpy as np
 
 from cifar_pipeline.artifacts import replacing_folder
 from cifar_pipeline.checks import Check
+from cifar_pipeline.models.precision import rounding
 from cifar_pipeline.models.saved import (
     CALIBRATION,
     HISTORY,
@@ -28,10 +29,6 @@ from cifar_pipeline.training.calibration import Calibration
 from cifar_pipeline.training.fit import Training
 from cifar_pipeline.training.keras_file import write_keras_file
 
-LIMITS = {"float32": 1e-4, "bfloat16": 5e-2}
-"""By the type that layers compute in: how far two computations of the same logits may differ, as a
-fraction of the largest. Instruction sets round differently, layer after layer: in float32, 2e-6
-was seen on AVX-512 (pitfall 18). Weights that differ at all are found by their checksum."""
 DAMAGED = (
     "Train the model again. If it fails again, the installed Keras does not read back what it "
     "writes: compare its version with requirements/ and report these figures."
@@ -76,7 +73,7 @@ def check_saved(training: Training, folder: Path, images: np.ndarray) -> list[Ch
     read_back = keras.ops.convert_to_numpy(saved(images, training=False))
     called = keras.ops.convert_to_numpy(saved(images))
     same_weights = weights_digest(saved) == weights_digest(training.model)
-    limit = _limit(training.model)
+    limit = rounding(training.model)  # weights that differ at all are found by their checksum
     finite = all(np.isfinite(weight).all() for weight in saved.get_weights())
     return [
         Check(
@@ -90,10 +87,6 @@ def check_saved(training: Training, folder: Path, images: np.ndarray) -> list[Ch
         _compared("saved_predicts_as_trained", expected, read_back, limit, same_weights),
         _compared("called_predicts_as_trained", expected, called, limit, same_weights),
     ]
-
-
-def _limit(model: keras.Model) -> float:
-    return max(LIMITS[layer.compute_dtype] for layer in model._flatten_layers() if layer.weights)
 
 
 def _compared(

@@ -31,6 +31,9 @@ json.dump(stages, sys.stdout)
 """
 SECOND_SEED = "extends: cnn9\npaper: {seed: 7}\n"
 """As the documentation shows it."""
+GROUPS = {"data", "models", "predictions", "reports", "searches", "exports"}
+KINDS = ("model", "predictions", "report", "export")
+"""The assets of every recipe."""
 
 
 @pytest.fixture
@@ -104,6 +107,8 @@ def test_asset_keys(params_file):
     graph = build_defs(load_params(params_file)).resolve_asset_graph()
     assert sorted(key.to_user_string() for key in graph.get_all_asset_keys()) == [
         "archive",
+        "export/cnn9",
+        "export/efficientnet_b0",
         "leaderboard",
         "ledger",
         "model/cnn9",
@@ -127,7 +132,7 @@ def test_any_recipe_can_be_put_into_the_graph(params_file):
         for key in build_defs(load_params(params_file)).resolve_asset_graph().get_all_asset_keys()
     }
     models = {key for key in keys if "/" in key and not key.startswith("search/")}
-    assert models == {f"{kind}/efficientnetv2_b0" for kind in ("model", "predictions", "report")}
+    assert models == {f"{kind}/efficientnetv2_b0" for kind in KINDS}
 
 
 def test_a_search_and_a_group_can_be_put_into_the_graph(params_file):
@@ -140,9 +145,7 @@ def test_a_search_and_a_group_can_be_put_into_the_graph(params_file):
     }
     assert jobs["search_ladder6_job"] == {"search/ladder6"}
     several = {
-        f"{kind}/{name}"
-        for kind in ("model", "predictions", "report")
-        for name in load_params(params_file).groups["customs"]
+        f"{kind}/{name}" for kind in KINDS for name in load_params(params_file).groups["customs"]
     }
     assert jobs["customs"] == jobs["all_models"] == {*several, "leaderboard", "ledger"}
     assert "ladder" not in jobs  # its recipes are not in the graph
@@ -157,8 +160,8 @@ def test_assets_are_described_owned_and_versioned(params_file):
         assert node.owners, key
         assert node.kinds, key
         assert node.code_version, key
-        assert node.group_name in {"data", "models", "predictions", "reports", "searches"}, key
-        trains_or_predicts = key.path[0] in {"model", "predictions", "search"}
+        assert node.group_name in GROUPS, key
+        trains_or_predicts = key.path[0] in {"model", "predictions", "search", "export"}
         assert node.pools == ({POOL} if trains_or_predicts else set()), key
 
 

@@ -175,6 +175,7 @@ def test_a_model_is_used_as_the_page_shows(tmp_path, monkeypatch, capsys):
     (folder / "calibration.json").write_text('{"temperature": 1.5}', encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     blocks = FENCE.findall(read(DOCS / "how-to" / "use-a-model.md"))
-    exec(next(body for language, body in blocks if language == "python"), {})  # noqa: S102
+    with_keras, _ = (body for language, body in blocks if language == "python")
+    exec(with_keras, {})  # noqa: S102
     printed = capsys.readouterr().out.split()
     assert (len(printed), set(printed) <= {"apple", "pear"}) == (2, True)

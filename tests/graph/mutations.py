@@ -12,7 +12,8 @@ from pathlib import Path
 MODELS = {"model@cnn9", "model@efficientnet_b0"}
 PREDICTIONS = {"predictions@cnn9", "predictions@efficientnet_b0"}
 REPORTS = {"report@cnn9", "report@efficientnet_b0"}
-TABLE_READERS = {"table", "splits", "test_subsets", *MODELS, *PREDICTIONS, *REPORTS}
+EXPORTS = {"export@cnn9", "export@efficientnet_b0"}
+TABLE_READERS = {"table", "splits", "test_subsets", *MODELS, *PREDICTIONS, *REPORTS, *EXPORTS}
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ MUTATIONS = (
         "return np.unique(splits",
         *MODELS,
         *PREDICTIONS,
+        *EXPORTS,
     ),
     _(
         "numbers of a pickle are rounded",
@@ -150,6 +152,22 @@ MUTATIONS = (
         "compile=True, safe_mode=True",
         *MODELS,
         *PREDICTIONS,
+        *EXPORTS,
+    ),
+    _(
+        "photographs are made square in another way",
+        "cifar_pipeline/serving/conversion.py",
+        "cubic_coeff_a = -0.5",
+        "cubic_coeff_a = -0.75",
+        *EXPORTS,
+    ),
+    _(
+        "another map of where a model looks",
+        "cifar_pipeline/models/explanation.py",
+        "ops.mean(gradient, axis=(1, 2)",
+        "ops.max(gradient, axis=(1, 2)",
+        *PREDICTIONS,
+        *EXPORTS,
     ),
     _(
         "another interval of an accuracy",

@@ -29,7 +29,7 @@ def test_exactly_the_right_stages_get_another_plan(recorded, before, mutation):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("index", [0, 6, 17], ids=lambda index: MUTATIONS[index].what)
+@pytest.mark.parametrize("index", [0, 6, 19], ids=lambda index: MUTATIONS[index].what)
 def test_dvc_and_dagster_agree_with_the_plan(recorded, index):
     """A few of them through both doors' own commands."""
     if not recorded.is_complete:

@@ -26,4 +26,4 @@ def read_attention(predictions: Path, rows: np.ndarray) -> np.ndarray:
         )
     column = pq.read_table(predictions, columns=[COLUMN])[COLUMN].combine_chunks()
     side = math.isqrt(kind.list_size)
-    return column.flatten().to_numpy().reshape(-1, side, side)[rows].astype(np.float32)
+    return column.flatten().to_numpy().reshape(-1, side, side)[rows] / np.float32(255)

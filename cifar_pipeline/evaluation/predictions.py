@@ -36,10 +36,10 @@ def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
 
     Returns:
         The columns row_id, fine_label, probabilities[100], mirrored[100], top5_label[5],
-        top5_probability[5] and attention[h·h], which is Grad-CAM of the likeliest class; for a
-        model of the superclasses row_id, coarse_label, probabilities[20] and so on. The metadata
-        names the archive and the model by checksums, so that a report can tell whether the
-        predictions are those of the model at hand.
+        top5_probability[5] and attention[h·h], which is Grad-CAM of the likeliest class from 0 to
+        255; for a model of the superclasses row_id, coarse_label, probabilities[20] and so on. The
+        metadata names the archive and the model by checksums, so that a report can tell whether
+        the predictions are those of the model at hand.
 
     Raises:
         PipelineError: an input is missing, or the inputs do not belong together.
@@ -68,7 +68,9 @@ def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
             "mirrored": _lists(mirrored),
             "top5_label": _lists(top5.astype(np.uint8)),
             "top5_probability": _lists(np.take_along_axis(probabilities, top5, axis=1)),
-            "attention": _lists(attention.reshape(len(attention), -1).astype(np.float16)),
+            "attention": _lists(
+                np.rint(255 * attention.reshape(len(attention), -1)).astype(np.uint8)
+            ),
         }
     )
     return columns.replace_schema_metadata(
@@ -101,4 +103,4 @@ class _Progress(keras.callbacks.Callback):
 
 
 def _lists(rows: np.ndarray) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows[0].size)

@@ -36,5 +36,5 @@ def test_every_test_image_and_its_mirror_image_are_predicted(prepared, tmp_path,
     assert not np.allclose(found.mirrored, found.probabilities, atol=1e-3)
     attention = read_attention(tmp_path / "p.parquet", np.arange(3))
     expected = keras.ops.convert_to_numpy(explained(model)(images[:3], training=False)["attention"])
-    assert attention.shape == (3, 4, 4)
-    assert np.allclose(attention, expected, atol=1e-3)  # stored in half precision
+    assert attention.shape == (3, 8, 8)
+    assert np.allclose(attention, expected, atol=0.6 / 255)

@@ -64,7 +64,7 @@ def write_predicted(path, archive, labels, right, target="fine"):
             pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), classes),
         ),
     }
-    attention = np.tile([0.0, 0.5, 0.5, 1.0], len(labels)).astype(np.float16)
+    attention = np.tile(np.array([0, 100, 100, 255], np.uint8), len(labels))
     columns["attention"] = pa.FixedSizeListArray.from_arrays(pa.array(attention), 4)
     origin = {"archive_sha256": archive, "model_sha256": "weights"}
     pq.write_table(pa.table(columns).replace_schema_metadata(origin), path)

@@ -1,0 +1,95 @@
+"""Does Grad-CAM find what a network decides by? Masking is the independent check.
+
+python -m benchmarks.explanation cnn9 efficientnet_b0 > benchmarks/results/explanation.md
+"""
+
+import argparse
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.environment import describe
+from cifar_pipeline.inputs.batches import Images, load_images
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.serving.exported import MODEL, SIDE, ExportedModel
+
+SHARE = 0.1
+"""of the pixels, that are masked"""
+PER_CLASS = 20
+PLACES = {
+    "the hottest tenth": "where Grad-CAM is highest",
+    "a random tenth of the same shape": "the hottest tenth of another image",
+    "random pixels": "scattered",
+    "the coldest tenth": "where Grad-CAM is lowest",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="+", help="exported models")
+    home = Workspace.current()
+    names = parser.parse_args().models
+    images = load_images(home.table, home.splits, "validation", per_class=PER_CLASS)
+    mean = images.pixels.mean(axis=(0, 1, 2)).round().astype(np.uint8)
+    print(f"# What Grad-CAM is worth\n\n`{__doc__.splitlines()[2]}`; {describe()}.\n")
+    print(
+        f"A tenth of the pixels of each of {len(images):,} validation images is painted in the "
+        "mean colour. The drop is\nthat of the calibrated probability of the class that was likeliest "
+        "before, in points, with the 95% interval\nof its mean; *more* is the share of images that "
+        "lose more by their hottest tenth, of those where the two differ.\n"
+    )
+    print("| model | map | masked | drop | hottest drops more |\n|---|---|---|---|---|")
+    for name in names:
+        _print_rows(ExportedModel(home.export(name) / MODEL), images, mean)
+
+
+def _print_rows(model: ExportedModel, images: Images, mean: np.ndarray) -> None:
+    answers = list(model.answers(images.pixels))
+    probabilities = np.concatenate([answer.probabilities for answer in answers])
+    attention = np.concatenate([answer.attention for answer in answers])
+    hot = np.stack([_enlarged(found) for found in attention])
+    rng = np.random.default_rng(0)
+    scores = {
+        "the hottest tenth": hot,
+        "a random tenth of the same shape": hot[rng.permutation(len(hot))],
+        "random pixels": rng.random(hot.shape),
+        "the coldest tenth": -hot,
+    }
+    best = probabilities.argmax(axis=1)
+    before = probabilities[np.arange(len(best)), best]
+    drops = {}
+    for place, score in scores.items():
+        masked = images.pixels.copy()
+        masked[_highest(score)] = mean
+        after = np.concatenate([answer.probabilities for answer in model.answers(masked)])
+        drops[place] = 100 * (before - after[np.arange(len(best)), best])
+    size = "×".join(map(str, attention.shape[1:]))
+    hottest = drops["the hottest tenth"]
+    for place, drop in drops.items():
+        half = 1.96 * drop.std(ddof=1) / np.sqrt(len(drop))
+        differ = hottest != drop
+        more = f"{(hottest > drop)[differ].mean():.1%}" if differ.any() else ""
+        shown = f"{place}, {PLACES[place]}"
+        print(
+            f"| {model.name} | {size} | {shown} | {drop.mean():.1f} ({drop.mean() - half:.1f} to "
+            f"{drop.mean() + half:.1f}) | {more} |"
+        )
+
+
+def _enlarged(attention: np.ndarray) -> np.ndarray:
+    """(h, w) to (32, 32), as it is drawn over an image."""
+    image = Image.fromarray(attention.astype(np.float32))
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def _highest(scores: np.ndarray) -> np.ndarray:
+    """(N, 32, 32) bool: a tenth of each image's pixels."""
+    flat = scores.reshape(len(scores), -1)
+    chosen = np.argsort(-flat, axis=1, kind="stable")[:, : round(SHARE * flat.shape[1])]
+    mask = np.zeros_like(flat, bool)
+    np.put_along_axis(mask, chosen, True, axis=1)
+    return mask.reshape(scores.shape)
+
+
+if __name__ == "__main__":
+    main()

@@ -62,6 +62,8 @@ class _GradCam(keras.Layer):
 
     def __init__(self, head: Sequence[keras.Layer], name: str) -> None:
         super().__init__(name=name, trainable=False)
+        for layer in head:
+            _check_known(layer)
         self._head = tuple(head)
 
     def call(self, values: Sequence[Any]) -> Any:
@@ -76,12 +78,26 @@ class _GradCam(keras.Layer):
         return attention / ops.where(largest > 0, largest, 1.0)
 
 
+def _check_known(layer: keras.Layer) -> None:
+    match layer:
+        case layers.Dropout() | layers.Flatten() | layers.GlobalAveragePooling2D():
+            return
+        case layers.BatchNormalization() if layer.scale:
+            return
+        case layers.Dense() if layer.activation.__name__ in ("relu", "linear"):
+            return
+        case layers.MaxPooling2D() if layer.pool_size == layer.strides and layer.padding == "valid":
+            return
+    raise PipelineError(
+        f"the layer '{layer.name}' ({type(layer).__name__}) comes after the last feature map, and "
+        "its gradient is not written out; add it to cifar_pipeline/models/explanation.py"
+    )
+
+
 def _before(layer: keras.Layer, gradient: Any, given: Any, made: Any) -> Any:
     """The gradient with respect to what a layer was given, from that to what it made."""
     match layer:
-        case layers.Dropout():
-            return gradient
-        case layers.Dense() if layer.activation.__name__ in ("relu", "linear"):
+        case layers.Dense():
             if layer.activation.__name__ == "relu":
                 gradient = ops.where(made > 0, gradient, 0.0)
             return ops.matmul(gradient, ops.transpose(layer.kernel))
@@ -93,12 +109,10 @@ def _before(layer: keras.Layer, gradient: Any, given: Any, made: Any) -> Any:
             return ops.broadcast_to(each, ops.shape(given))
         case layers.BatchNormalization():
             return gradient * layer.gamma / ops.sqrt(layer.moving_variance + layer.epsilon)
-        case layers.MaxPooling2D() if layer.pool_size == layer.strides and layer.padding == "valid":
+        case layers.MaxPooling2D():
             return _unpooled(layer.pool_size, gradient, given, made)
-    raise PipelineError(
-        f"the layer '{layer.name}' ({type(layer).__name__}) comes after the last feature map, and "
-        "its gradient is not written out; add it to cifar_pipeline/models/explanation.py"
-    )
+        case _:  # dropout, which does nothing to a model that predicts
+            return gradient
 
 
 def _unpooled(size: tuple[int, int], gradient: Any, given: Any, made: Any) -> Any:

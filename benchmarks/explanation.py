@@ -35,8 +35,8 @@ def main() -> None:
     print(
         f"A tenth of the pixels of each of {len(images):,} validation images is painted in the "
         "mean colour. The drop is\nthat of the calibrated probability of the class that was "
-        "likeliest before, in points, with the 95% interval\nof its mean; *more* is the share of images that "
-        "lose more by their hottest tenth, of those where the two differ.\n"
+        "likeliest before, in points, with the 95% interval\nof its mean; *more* is the share of "
+        "images that lose more by their hottest tenth, of those where the two differ.\n"
     )
     print("| model | map | masked | drop | hottest drops more |\n|---|---|---|---|---|")
     for name in names:

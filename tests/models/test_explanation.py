@@ -67,5 +67,5 @@ def test_a_layer_whose_gradient_is_not_known_is_named():
     recipe = Recipe.model_validate(PLAIN | CASES["pooled"][0])
     model = build_classifier(recipe, (0.5, 0.5, 0.4)).model
     model.layers[-1].get_layer("dense2").activation = tf.keras.activations.gelu
-    with pytest.raises(PipelineError, match=r"'dense2' \(Dense\) .* explanation\.py"):
+    with pytest.raises(PipelineError, match=r"'dense2' \(Dense\) .*explanation\.py"):
         explained(model)

@@ -19,17 +19,24 @@ EPOCHS, WAIT_S = 12, 2.0
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.fixture
-def copy(tmp_path, server):
-    """A copy with its data made, which tracks on the server."""
-    copy = Copy(tmp_path / "copy", models=["cnn9"])
-    tracking = {"mlflow": {"store": server.address}, "wait_s": WAIT_S}
-    change_yaml(copy.root / "params.yaml", lambda found: found.update(tracking=tracking))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A copy with its data made."""
+    copy = Copy(tmp_path_factory.mktemp("tracked"), models=["cnn9"])
     recipe = copy.root / "recipes" / "cnn9.yaml"
     change_yaml(recipe, lambda found: found["smoke"].update(epochs=EPOCHS))
     copy.run(*CIFAR, "plan")
     copy.run(*CIFAR, "materialize", "archive", "table", "splits", "test_subsets")
     return copy
+
+
+@pytest.fixture
+def copy(made, server):
+    """The copy, which tracks on the server."""
+    tracking = {"mlflow": {"store": server.address}, "wait_s": WAIT_S}
+    change_yaml(made.root / "params.yaml", lambda found: found.update(tracking=tracking))
+    shutil.rmtree(made.root / "data" / "tracking", ignore_errors=True)
+    return made
 
 
 def kill_after(copy, line):

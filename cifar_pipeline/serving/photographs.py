@@ -5,6 +5,7 @@ benchmarks/results/photographs.md compares the centre square with other ways.
 
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ REDUCED = 16 * SIDE
 many pixels. The answers stay the same to a percent (benchmarks/results/photographs.md)."""
 SCANS = 100
 """A progressive JPEG has about ten; each costs as much as decoding the image."""
+STRIP = 64
+"""Rows that are converted to RGB at once."""
 OTHER_PROGRAMS = ("EPS", "WMF")
 """What Pillow has another program draw."""
 
@@ -177,31 +180,57 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _in_rgb(image: Image.Image) -> Image.Image:
-    """The image in RGB, 8 bits a channel."""
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        image = Image.fromarray(_in_eight_bits(np.asarray(image, np.float32)))
-    elif image.mode == "LAB":
+    """The image in RGB, 8 bits a channel.
+
+    It is converted strip by strip, so that what a conversion needs in between stays small.
+    """
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    span = _span(image) if image.mode in ("I", "F") else None
+    rgb = Image.new("RGB", image.size)
+    for box in _strips(image):
+        rgb.paste(_strip_in_rgb(image.crop(box), span), box)
+    return rgb
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    for top in range(0, image.height, STRIP):
+        yield 0, top, image.width, min(top + STRIP, image.height)
+
+
+def _strip_in_rgb(strip: Image.Image, span: tuple[float, float] | None) -> Image.Image:
+    if strip.mode.startswith("I;16"):
+        strip = Image.fromarray((np.asarray(strip) >> 8).astype(np.uint8))
+    elif span:
+        low, high = span
+        scaled = (_finite(strip) - low) / (high - low or 1.0)
+        strip = Image.fromarray(np.rint(255 * scaled).astype(np.uint8))
+    elif strip.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        converted = ImageCms.profileToProfile(strip, lab, srgb, outputMode="RGB")
         assert converted is not None
         return converted
-    if image.has_transparency_data:
-        opaque = image if image.mode == "RGBA" else image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
+    if strip.has_transparency_data:
+        opaque = strip if strip.mode == "RGBA" else strip.convert("RGBA")
+        white = Image.new("RGB", strip.size, "white")
         white.paste(opaque, mask=opaque.getchannel("A"))
         return white
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return strip.convert("RGB")
 
 
-def _in_eight_bits(values: np.ndarray) -> np.ndarray:
-    values = np.nan_to_num(values, nan=0.0)  # infinities become the largest numbers there are
-    low, high = float(values.min()), float(values.max())
+def _span(image: Image.Image) -> tuple[float, float]:
+    """The values that become black and white."""
+    ends = [
+        (values.min(), values.max()) for values in map(_finite, map(image.crop, _strips(image)))
+    ]
+    low, high = float(min(end[0] for end in ends)), float(max(end[1] for end in ends))
     ranges = [(0.0, top) for top in (1.0, 255.0, 65_535.0) if low >= 0 and high <= top]
-    low, high = (ranges or [(low, high)])[0]
-    scaled = (values.astype(np.float64) - low) / (high - low or 1.0)
-    return np.rint(255 * scaled).astype(np.uint8)
+    return (ranges or [(low, high)])[0]
+
+
+def _finite(strip: Image.Image) -> np.ndarray:
+    """Its values; infinities become the largest numbers there are."""
+    return np.nan_to_num(np.asarray(strip, np.float32), nan=0.0).astype(np.float64)
 
 
 def _what_it_is(content: bytes) -> str:

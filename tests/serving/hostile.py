@@ -90,6 +90,10 @@ READABLE: dict[str, Callable[[], bytes]] = {
     "short.png": lambda: png(4_000, 4_000, 3, rows=3),  # the other rows are black to Pillow
     "exif_loop.jpg": lambda: encoded(picture(), "JPEG", exif=exif_loop()),
     "loop.tif": tiff_loop,
+    "floats.tif": lambda: encoded(
+        Image.new("F", (5_000, 5_000)), "TIFF", compression="tiff_deflate"
+    ),
+    "grey_and_alpha.png": lambda: encoded(Image.new("LA", (5_000, 5_000)), "PNG"),
     "script_after.gif": lambda: encoded(picture(), "GIF") + b"<script>alert(1)</script>",
 }
 """Odd, and answered all the same."""

@@ -14,6 +14,7 @@ from cifar_pipeline.models.environment import import_keras
 from cifar_pipeline.models.precision import rounding
 from cifar_pipeline.models.saved import CALIBRATION, PROVENANCE, load_labels, load_model
 from cifar_pipeline.serving.exported import FIGURES, MODEL, ExportedModel
+from cifar_pipeline.serving.neighbours import KNOWN_PER_CLASS, NEIGHBOURS, Neighbours
 from cifar_pipeline.serving.novelty import fit_threshold
 from cifar_pipeline.settings.recipe import Target
 
@@ -44,7 +45,7 @@ def export_model(
     temperature = calibration["temperature"]
     trained, labels = read_json(model / PROVENANCE, KEPT), load_labels(model)
     target: Target = "coarse" if len(labels.classes) == len(labels.superclasses) else "fine"
-    images = _validation_images(table, splits, target)
+    images = _first_of_each_class(load_images(table, splits, "validation", target), PER_CLASS)
     facts: dict[str, Any] = {
         "name": name,
         "labels": vars(labels),
@@ -62,6 +63,9 @@ def export_model(
         if calibration["n"]:  # else it was trained on these images, and knows them too well
             facts["threshold"] = fit_threshold(probabilities)
             _save(converted, facts, path)
+        known = _first_of_each_class(load_images(table, splits, "train"), KNOWN_PER_CLASS)
+        neighbours = Neighbours.of(ExportedModel(path), known.row_id, known.pixels)
+        neighbours.write(new / NEIGHBOURS)
         size = {"bytes": path.stat().st_size}
         figures = {**size, "threshold": facts["threshold"], **check.details}
         write_json(new / FIGURES, figures)
@@ -127,12 +131,11 @@ def _save(model: onnx.ModelProto, facts: dict[str, Any], path: Path) -> None:
     onnx.save(model, path)
 
 
-def _validation_images(table: Path, splits: Path, target: Target) -> Images:
-    images = load_images(table, splits, "validation", target)
+def _first_of_each_class(images: Images, count: int) -> Images:
     seen: dict[int, int] = {}
     rows = []
     for row, label in enumerate(images.label.tolist()):
         seen[label] = seen.get(label, 0) + 1
-        if seen[label] <= PER_CLASS:
+        if seen[label] <= count:
             rows.append(row)
     return images.take(np.array(rows))

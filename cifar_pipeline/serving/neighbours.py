@@ -13,7 +13,7 @@ from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.serving.exported import ExportedModel
 
 NEIGHBOURS = "neighbours.npz"
-PER_CLASS = 100
+KNOWN_PER_CLASS = 100
 """Training images of each class: as many as pass through a network in a minute on two cores."""
 AXES = 64
 ARRAYS = ("row_id", "directions", "mean", "axes")

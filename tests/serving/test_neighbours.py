@@ -54,3 +54,13 @@ def test_a_damaged_or_missing_file_is_a_sentence(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(PipelineError, match="`cifar export cnn9`"):
         Neighbours.read(path)
+
+
+def test_an_export_has_training_images_of_every_class_beside_it(served):
+    read = Neighbours.read(served.export("cnn9") / "neighbours.npz")
+    table = read_table(served.table)
+    splits = read_table(served.splits)["split"].to_pylist()
+    assert {splits[row] for row in read.row_id} == {"train"}
+    counts = np.bincount(table["fine_label"].to_numpy()[read.row_id])
+    assert len(counts) == 100
+    assert (counts == 8).all()  # all that there are

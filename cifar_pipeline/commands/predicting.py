@@ -134,7 +134,7 @@ def _save(rows: list[dict[str, Any]], path: Path) -> None:
 def _plot(predictions: "list[Prediction]", path: Path) -> None:
     from cifar_pipeline.artifacts import replacing_file
     from cifar_pipeline.drawing.photographs import Shown, plot_predictions
-    from cifar_pipeline.drawing.plots import save
+    from cifar_pipeline.drawing.style import save
     from cifar_pipeline.serving.photographs import read_preview
 
     if not predictions:

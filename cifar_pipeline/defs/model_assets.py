@@ -210,7 +210,8 @@ def _curves(model: Path) -> dg.MarkdownMetadataValue:
 
     import pandas as pd
 
-    from cifar_pipeline.drawing.plots import plot_curves, save
+    from cifar_pipeline.drawing.plots import plot_curves
+    from cifar_pipeline.drawing.style import save
     from cifar_pipeline.models.saved import HISTORY
 
     with tempfile.TemporaryDirectory() as folder:

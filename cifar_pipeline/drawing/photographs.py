@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cifar_pipeline.drawing.plots import BLUE, GREY, INK, ORANGE, own_style
+from cifar_pipeline.drawing.style import BLUE, GREY, INK, ORANGE, own_style
 
 ROW_INCHES = 2.5
 HEADINGS = ("the photograph", "what the network sees", "where it looked (Grad-CAM)", "")

@@ -1,20 +1,9 @@
-"""Pictures of reports and the leaderboard, as PNG files. No metric is computed here.
+"""Charts of reports and the leaderboard; shares are drawn as percentages. No metric is computed
+here."""
 
-The same content gives the same bytes on every machine of one lock file: pictures are drawn in
-matplotlib's default style and its own font, whatever a personal matplotlibrc says. Colours are from
-colour-blind-safe palettes. Shares are drawn as percentages.
-"""
-
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-# Set before matplotlib reads it, because a backend that is not installed is an error on import.
-os.environ["MPLBACKEND"] = "Agg"
-
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -22,31 +11,16 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
-DPI = 110
-# Okabe and Ito (2008)
-BLUE, ORANGE = "#0072B2", "#D55E00"
-COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "os^Dv*Pd"
-LEGEND_COLUMNS = 4
-INK, GREY = "#1a1a1a", "#767676"
-
-
-@contextmanager
-def own_style(**settings: Any) -> Iterator[None]:
-    """Draw in matplotlib's default style with `settings`, whatever the user's matplotlibrc says."""
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        # By name, because the generic `sans-serif` may find a font of this machine.
-        changes: Any = {"font.family": "DejaVu Sans", **settings}
-        mpl.rcParams.update(changes)
-        yield
-
-
-@own_style()
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG without a time stamp: the same picture gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, format="png", metadata={"Software": None})
+from cifar_pipeline.drawing.style import (
+    BLUE,
+    COLOURS,
+    GREY,
+    INK,
+    LEGEND_COLUMNS,
+    MARKERS,
+    ORANGE,
+    own_style,
+)
 
 
 @own_style()
@@ -254,75 +228,6 @@ def plot_risk_coverage(curve: pd.DataFrame) -> Figure:
 
 
 @own_style()
-def plot_examples(images: np.ndarray, true: list[str], predicted: list[str]) -> Figure:
-    """A grid of images with their true and predicted names; words and colour mark the mistakes."""
-    columns = 6
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(9.2, 1.85 * rows))
-    axes = _canvas(figure, columns, rows)
-    for index, (image, name, guess) in enumerate(zip(images, true, predicted, strict=True)):
-        row, column = divmod(index, columns)
-        _picture(figure, axes, image, (column + 0.5, row + 0.6), 0.36)
-        right = name == guess
-        axes.text(
-            column + 0.5,
-            row + 0.2,
-            f"{name}\n" + ("correct" if right else f"predicted {guess}"),
-            fontsize=8,
-            ha="center",
-            va="bottom",
-            color=BLUE if right else ORANGE,
-        )
-    return figure
-
-
-@own_style()
-def plot_mistakes(
-    images: np.ndarray, true: list[str], top: list[list[tuple[str, float]]]
-) -> Figure:
-    """Images beside the classes that the model found likeliest, as bars; the true class in orange.
-
-    Args:
-        top: for each image, names and probabilities, likeliest first.
-    """
-    columns = 2
-    rows = max(1, -(-len(images) // columns))
-    figure = Figure(figsize=(9.2, 1.7 * rows))
-    axes = _canvas(figure, columns, rows)
-    if not len(images):
-        axes.text(1, 0.5, "none: every image is classified correctly", ha="center", va="center")
-    for index, (image, name, guesses) in enumerate(zip(images, true, top, strict=True)):
-        row, column = divmod(index, columns)
-        axes.text(column + 0.19, row + 0.12, name, fontsize=9, ha="center", color=ORANGE)
-        _picture(figure, axes, image, (column + 0.19, row + 0.55), 0.36)
-        for place, (guess, share) in enumerate(guesses):
-            y = row + 0.27 + 0.14 * place
-            colour = ORANGE if guess == name else BLUE
-            axes.barh(y, 0.4 * share, left=column + 0.38, height=0.11, color=colour)
-            axes.text(
-                column + 0.385 + 0.4 * share,
-                y,
-                f"{guess}, {share:.0%}",
-                fontsize=8,
-                va="center",
-                color=colour if guess == name else INK,
-            )
-    return figure
-
-
-@own_style()
-def plot_contact_sheet(bands: list[tuple[str, np.ndarray]]) -> Figure:
-    """Strips of images one above the other, each with its title."""
-    figure = Figure(figsize=(12, 2.1 * len(bands)), layout="constrained")
-    panels = figure.subplots(len(bands), 1, squeeze=False)
-    for panel, (label, strip) in zip(panels.flat, bands, strict=True):
-        panel.imshow(strip, interpolation="nearest")
-        panel.set_title(label, fontsize=10, loc="left")
-        panel.axis("off")
-    return figure
-
-
-@own_style()
 def plot_leaderboard(board: pd.DataFrame) -> Figure:
     """Test accuracy with its interval, a bar a model, in one colour for each number of classes."""
     figure = Figure(figsize=(8, 1.2 + 0.4 * len(board)), layout="constrained")
@@ -444,27 +349,3 @@ def _grouped_rows(
         rows.append((str(group).replace("_", " "), None))
         rows += [(str(name), row) for name, row in members.iterrows()]
     return rows
-
-
-def _canvas(figure: Figure, columns: int, rows: int) -> Axes:
-    """One axis-less panel with a unit square for each cell; far faster than a panel a cell."""
-    axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
-    axes.axis("off")
-    axes.set(xlim=(0, columns), ylim=(rows, 0), autoscale_on=False)
-    return axes
-
-
-def _picture(
-    figure: Figure, axes: Axes, image: np.ndarray, centre: tuple[float, float], half: float
-) -> None:
-    """An image, square on paper, `half` of a cell's height to each side of `centre`."""
-    x, y = centre
-    width, height = figure.get_size_inches()
-    columns, rows = axes.get_xlim()[1], axes.get_ylim()[0]
-    across = half * (height / rows) / (width / columns)
-    axes.imshow(
-        image,
-        interpolation="nearest",
-        aspect="auto",
-        extent=(x - across, x + across, y + half, y - half),
-    )

@@ -22,6 +22,7 @@ from cifar_pipeline.drawing.pages import (
     starting_point,
     with_interval,
 )
+from cifar_pipeline.drawing.style import save
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.comparison import compare_all
 from cifar_pipeline.evaluation.ensembles import compare_with_members
@@ -153,9 +154,9 @@ def write_leaderboard(
         ):
             table.to_csv(new / file, index=False, encoding="utf-8")
         write_json(new / METRICS, _dvc_metrics(board))
-        plots.save(plots.plot_leaderboard(shown), new / "accuracy.png")
-        plots.save(plots.plot_accuracy_against(shown), new / "cost.png")
-        plots.save(
+        save(plots.plot_leaderboard(shown), new / "accuracy.png")
+        save(plots.plot_accuracy_against(shown), new / "cost.png")
+        save(
             plots.plot_all_curves({name: histories[name] for name in ranked["model"]}),
             new / "curves.png",
         )

@@ -17,9 +17,12 @@ from cifar_pipeline.checks import Check
 from cifar_pipeline.dataset.classes import Classes
 from cifar_pipeline.dataset.table import FINE, pixels, read_table
 from cifar_pipeline.drawing import plots
+from cifar_pipeline.drawing.grids import plot_examples, plot_mistakes
 from cifar_pipeline.drawing.numbers import count, percent
 from cifar_pipeline.drawing.pages import Table, encoded, render, starting_point, with_interval
+from cifar_pipeline.drawing.style import save
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.evaluation.attention import read_attention
 from cifar_pipeline.evaluation.evaluate import OF_FINE_CLASSES, Evaluation, evaluate
 from cifar_pipeline.evaluation.metrics import Predictions
 from cifar_pipeline.evaluation.subsets import NO_DUPLICATES, SUMMARY_KEYS, read_subsets
@@ -94,8 +97,8 @@ PICTURES = {
     ),
     "mistakes": (
         "Most confident mistakes",
-        "The test images that the model got wrong with most confidence, each with its five "
-        "likeliest classes",
+        "The test images that the model got wrong with most confidence, each as it is and lit "
+        "where the model looked (Grad-CAM), with its five likeliest classes",
     ),
     "examples": (
         "Some test images",
@@ -159,8 +162,10 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, Any]:
     )
     metrics = {**evaluation.metrics, "images": kind_of_images(provenance)}
     with replacing_folder(folder) as new:
-        for key, figure in _pictures(evaluation, predicted, classes, data, history).items():
-            plots.save(figure, new / PLOTS / f"{key}.png")
+        for key, figure in _pictures(
+            evaluation, predicted, classes, data, history, file=inputs.predictions
+        ).items():
+            save(figure, new / PLOTS / f"{key}.png")
         (new / TABLES).mkdir()
         for file, content in evaluation.tables.items():
             content.to_csv(new / TABLES / f"{file}.csv", float_format="%.6g", encoding="utf-8")
@@ -282,8 +287,14 @@ def _pictures(
     classes: Classes,
     data: pa.Table,
     history: pd.DataFrame,
+    *,
+    file: Path,
 ) -> dict[str, Any]:
-    """Matplotlib's figures by name; their type is not imported before `plots` sets the backend."""
+    """Matplotlib's figures by name.
+
+    Args:
+        file: of the predictions.
+    """
     fine = predicted.target == "fine"
     images, names = pixels(data), np.array(classes.names)
     shown = np.random.default_rng(0).choice(len(predicted.true), EXAMPLES, replace=False)
@@ -303,10 +314,13 @@ def _pictures(
         ),
         "reliability": plots.plot_reliability(evaluation.reliability),
         "risk_coverage": plots.plot_risk_coverage(evaluation.risk),
-        "mistakes": plots.plot_mistakes(
-            images[predicted.row_id[mistakes]], list(names[predicted.true[mistakes]]), top
+        "mistakes": plot_mistakes(
+            images[predicted.row_id[mistakes]],
+            read_attention(file, mistakes),
+            list(names[predicted.true[mistakes]]),
+            top,
         ),
-        "examples": plots.plot_examples(
+        "examples": plot_examples(
             images[predicted.row_id[shown]],
             list(names[predicted.true[shown]]),
             list(names[predicted.predicted[shown]]),

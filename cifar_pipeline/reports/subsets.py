@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 
 from cifar_pipeline.artifacts import replacing_folder, write_json
 from cifar_pipeline.dataset.table import read_table
-from cifar_pipeline.drawing import plots
+from cifar_pipeline.drawing.grids import plot_contact_sheet
+from cifar_pipeline.drawing.style import save
 from cifar_pipeline.evaluation.duplicates import similarity_bands
 from cifar_pipeline.evaluation.subsets import MEMBERSHIP, find_subsets
 from cifar_pipeline.settings.data import PublishedList
@@ -33,7 +34,7 @@ def write_subsets(
     with replacing_folder(folder) as new:
         pq.write_table(subsets.membership, new / MEMBERSHIP)
         pq.write_table(subsets.duplicates, new / DUPLICATES)
-        sheet = plots.plot_contact_sheet(similarity_bands(content, subsets.duplicates))
-        plots.save(sheet, new / SHEET)
+        sheet = plot_contact_sheet(similarity_bands(content, subsets.duplicates))
+        save(sheet, new / SHEET)
         write_json(new / SUMMARY, subsets.summary)
     return subsets.counts

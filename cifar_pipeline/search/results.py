@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from cifar_pipeline.artifacts import replacing_folder, write_json
 from cifar_pipeline.drawing.numbers import NONE, count, decimal, percent
 from cifar_pipeline.drawing.pages import Table, encoded, render
-from cifar_pipeline.drawing.plots import own_style, save
+from cifar_pipeline.drawing.style import own_style, save
 from cifar_pipeline.search.space import decoded
 from cifar_pipeline.search.study import (
     ACCURACIES,

@@ -12,10 +12,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from cifar_pipeline.serving.explanation import explained
 
 from cifar_pipeline.inputs.batches import Images, load_images
 from cifar_pipeline.models.environment import configure_keras
+from cifar_pipeline.models.explanation import explained
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.reading import load_params
 from cifar_pipeline.training.calibration import fit_temperature

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from cifar_pipeline.serving.explanation import explained
 from scipy.special import logsumexp, softmax
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
@@ -33,6 +32,7 @@ from cifar_pipeline.evaluation.calibration import (
 from cifar_pipeline.evaluation.metrics import wilson
 from cifar_pipeline.inputs.batches import Images, load_images
 from cifar_pipeline.models.environment import configure_keras
+from cifar_pipeline.models.explanation import explained
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.serving.exported import MODEL, ExportedModel
 
@@ -303,10 +303,10 @@ def main() -> None:
     print("# None of these\n")
     print(f"`{(__doc__ or '').splitlines()[3]}`; {describe()}.\n")
     print(
-        f"AUROC with its 95% interval: {RESAMPLES} bootstrap samples; of the {len(OUTSIDE)} "
-        f"photographs, of which\nthere are {CROPS} random squares each, whole photographs are drawn. "
-        f"Thresholds keep {COVERAGE:.0%} of the half of\nthe validation images that chooses; other "
-        "shares have Wilson's 95% interval.\n"
+        f"AUROC with its 95% interval: {RESAMPLES} bootstrap samples. There are {CROPS} random\n"
+        f"squares of each of {len(OUTSIDE)} photographs, drawn together. Thresholds keep "
+        f"{COVERAGE:.0%}\nof the half of the validation images that chooses. Shares have Wilson's "
+        "95% interval.\n"
     )
     for case in cases:
         print(

@@ -11,6 +11,10 @@ from cifar_pipeline.defs.executors import gpu_executor
 from cifar_pipeline.defs.export_assets import build_export_assets
 from cifar_pipeline.defs.jobs import build_jobs
 from cifar_pipeline.defs.model_assets import build_model_assets
+from cifar_pipeline.defs.photograph_assets import (
+    build_photograph_assets,
+    build_photograph_sensors,
+)
 from cifar_pipeline.defs.resources import Pipeline
 from cifar_pipeline.defs.search_assets import build_search_assets
 from cifar_pipeline.graph.stages import build_stages
@@ -37,8 +41,10 @@ def build_defs(
             *build_search_assets(stages, params),
             *build_model_assets(stages, params),
             *build_export_assets(stages, params),
+            *build_photograph_assets(stages, params),
         ],
         jobs=build_jobs(stages.values(), params),
+        sensors=build_photograph_sensors(params),
         executor=executor,
         resources={"pipeline": Pipeline(), **(resources or {})},
     )

@@ -108,6 +108,13 @@ class Workspace:
     def export(self, recipe: str) -> Path:
         return self.exports / recipe
 
+    def photographs(self, name: str) -> Path:
+        """A folder of the user's own; everything else in `data` is made."""
+        return self.data / "photographs" / name
+
+    def photo_predictions(self, name: str) -> Path:
+        return self.data / "photo_predictions" / f"{name}.parquet"
+
     @property
     def reports(self) -> Path:
         return self.data / "reports"

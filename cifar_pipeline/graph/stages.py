@@ -131,6 +131,17 @@ def build_stages(params: Params) -> dict[Key, Stage]:
             takes_what_is_there=True,
         ),
     ]
+    stages += [
+        Stage(
+            ("photo_predictions", name),
+            (path(home.photo_predictions(name)),),
+            tuple(("export", model) for model in models),
+            (path(home.photographs(name)), path(home.exports)),
+            {"models": models},
+            takes_what_is_there=True,
+        )
+        for name in params.photographs
+    ]
     return {stage.key: stage for stage in stages}
 
 

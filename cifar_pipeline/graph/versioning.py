@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -129,8 +129,9 @@ def plan_is_recorded(home: Workspace) -> bool:
     )
 
 
-def verified_inputs(home: Workspace, stage: Stage, producers: Iterable[Stage]) -> dict[str, str]:
-    """The md5 of each output of `producers` that `stage` reads, each as dvc.lock has it.
+def verified_inputs(home: Workspace, stage: Stage, producers: Sequence[Stage]) -> dict[str, str]:
+    """The md5 of each output of `producers` that `stage` reads, each as dvc.lock has it, and of
+    what it reads that no stage makes.
 
     Raises: PipelineError when one is missing, was never recorded, or was changed since.
     """
@@ -153,14 +154,20 @@ def verified_inputs(home: Workspace, stage: Stage, producers: Iterable[Stage]) -
                     f"{found[output]}, and dvc.lock has {recorded[output]}. Run `dvc checkout "
                     f"{output}` to have it back as it was, or {again}"
                 )
+    made = [output for producer in producers for output in producer.outputs]
+    for own in stage.inputs:
+        if not any(_related(own, output) for output in made) and (home.root / own).exists():
+            found[own] = dvc_md5(home.root / own)
     return found
 
 
 def _reads(stage: Stage, output: str) -> bool:
-    return any(
-        path == output or path.startswith(f"{output}/") or output.startswith(f"{path}/")
-        for path in stage.inputs
-    )
+    return any(_related(path, output) for path in stage.inputs)
+
+
+def _related(one: str, other: str) -> bool:
+    """Whether one path is the other, or lies in it."""
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
 def _dvc(

@@ -23,7 +23,7 @@ class Choice:
 
 def exported_models(home: Workspace) -> list[str]:
     """The names of all models that have an exported file."""
-    return sorted(file.parent.name for file in home.export("x").parent.glob(f"*/{MODEL}"))
+    return sorted(file.parent.name for file in home.exports.glob(f"*/{MODEL}"))
 
 
 def choose_model(home: Workspace, name: str | None) -> Choice:

@@ -59,6 +59,9 @@ class Params(Settings):
     searches: tuple[Name, ...] = Field(
         (), description="the searches whose results DVC versions, by the recipe that they vary"
     )
+    photographs: tuple[Name, ...] = Field(
+        (), description="folders in `data/photographs` whose photographs all models predict"
+    )
     sources: dict[Name, Source] = Field(description="where archives come from, by name")
     profiles: dict[Profile, ProfileSettings] = Field(
         description="what each profile changes apart from the recipes"

@@ -47,7 +47,12 @@ def change_yaml(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def undo_selection(params_file: Path) -> None:
     """Select what the repository selects: `make run` in this checkout may have changed it."""
     text = params_file.read_text(encoding="utf-8")
-    for line in ("profile: quick", "models: [cnn9, efficientnet_b0]", "searches: []"):
+    for line in (
+        "profile: quick",
+        "models: [cnn9, efficientnet_b0]",
+        "searches: []",
+        "photographs: []",
+    ):
         text = re.sub(rf"(?m)^{line.partition(':')[0]}: .*$", line, text, count=1)
     params_file.write_text(text, encoding="utf-8")
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -18,21 +19,9 @@ CHECKS = {"photographs_readable": "Every file in the folder is an image that can
 LOOK_EVERY_S = 60
 
 
-def build_photograph_assets(
-    stages: Mapping[Key, Stage], params: Params
-) -> list[dg.AssetSpec | dg.AssetsDefinition]:
+def build_photograph_assets(stages: Mapping[Key, Stage], params: Params) -> list[Any]:
     """For each folder, itself and a table of predictions."""
-    folders = [
-        dg.AssetSpec(
-            _key(name),
-            group_name=GROUP,
-            owners=["team:data"],
-            kinds={"file"},
-            description=f"Your own photographs, in data/photographs/{name}. The sensor "
-            "`photographs_changed` observes them once it is switched on.",
-        )
-        for name in params.photographs
-    ]
+    folders = [_folder(name) for name in params.photographs]
     tables = [_predicted(name, stages["photo_predictions", name]) for name in params.photographs]
     return [*folders, *tables]
 
@@ -44,6 +33,24 @@ def build_photograph_sensors(params: Params) -> list[dg.SensorDefinition]:
 
 def _key(name: str) -> dg.AssetKey:
     return dg.AssetKey([GROUP, name])
+
+
+def _folder(name: str) -> Any:
+    # Not an AssetSpec, whose observations no automation follows.
+    @dg.observable_source_asset(
+        key=_key(name),
+        group_name=GROUP,
+        description=f"Your own photographs, in data/photographs/{name}. The sensor "
+        "`photographs_changed` observes them once it is switched on.",
+    )
+    def photographs() -> dg.DataVersion:
+        return dg.DataVersion(_version(Workspace.current().photographs(name)))
+
+    return photographs
+
+
+def _version(folder: Path) -> str:
+    return dvc_md5(folder) if folder.is_dir() else "missing"
 
 
 def _predicted(name: str, stage: Stage) -> dg.AssetsDefinition:
@@ -85,11 +92,11 @@ def _changed(names: Sequence[str]) -> dg.SensorDefinition:
         home = Workspace.current()
         seen = json.loads(context.cursor or "{}")
         there = {name: home.photographs(name) for name in names}
-        now = {name: _listing(folder) for name, folder in there.items() if folder.is_dir()}
+        now = {name: _listing(folder) for name, folder in there.items()}
         observations = [
             dg.AssetObservation(
                 _key(name),
-                tags={"dagster/data_version": dvc_md5(there[name])},
+                tags={"dagster/data_version": _version(there[name])},
                 metadata={"path": dg.MetadataValue.path(there[name])},
             )
             for name in now

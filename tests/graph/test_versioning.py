@@ -104,6 +104,17 @@ def test_an_input_that_nobody_recorded_is_refused(home):
         verified_inputs(home, USED, [MADE])
 
 
+def test_what_no_stage_makes_is_looked_at_too(home):
+    commit_stages(home, "made")
+    own = replace(USED, inputs=("made", "own"))
+    assert set(verified_inputs(home, own, [MADE])) == {"made"}
+    (home.root / "own").write_text("of the user")
+    before = verified_inputs(home, own, [MADE])
+    (home.root / "own").write_text("of the user, changed")
+    assert {"made", "own"} == set(before)
+    assert verified_inputs(home, own, [MADE]) != before
+
+
 def test_outputs_that_a_stage_does_not_read_are_not_looked_at(home):
     other = Stage(("other",), ("other",))
     commit_stages(home, "made")

@@ -21,7 +21,7 @@ from cifar_pipeline.serving.choice import choose_model
 from cifar_pipeline.serving.exported import ExportedModel
 from cifar_pipeline.serving.files import find_photographs
 from cifar_pipeline.serving.photographs import read_photograph
-from cifar_pipeline.serving.prediction_table import SCHEMA
+from cifar_pipeline.serving.prediction_table import FOLDER_SCHEMA, SCHEMA, predict_folder
 from cifar_pipeline.serving.predictor import COLUMNS, Predictor, Source
 from tests.serving.hostile import encoded, picture
 
@@ -220,3 +220,37 @@ def test_nothing_heavy_is_imported_and_one_photograph_is_answered_at_once(served
     assert heavy == ""
     assert float(megabytes) < 300
     assert float(seconds) < 5  # 0.3 where nothing else runs; benchmarks/results/serving.md
+
+
+def test_a_folder_becomes_a_table_with_a_row_for_each_image_and_model(album, exported, tmp_path):
+    second = tmp_path / "second.onnx"
+    second.write_bytes(exported.read_bytes())
+    checks, figures = predict_folder(album, [exported, second], tmp_path / "table.parquet")
+    table = pq.read_table(tmp_path / "table.parquet")
+    assert table.schema.equals(FOLDER_SCHEMA)
+    assert table["file"].to_pylist() == ["a.jpg", "broken.png", "more/c.PNG"] * 2
+    assert table["error"].is_valid().to_pylist() == [False, True, False] * 2
+    assert (figures["photographs"], figures["models"], figures["left_out"]) == (3, 2, 1)
+    assert not checks[0].passed
+    assert "broken.png: this is no image" in checks[0].found
+    for row in table.to_pylist():
+        content = (album / row["file"]).read_bytes()
+        assert row["sha256"] == hashlib.sha256(content).hexdigest()
+        assert row["model_sha256"] == hashlib.sha256(exported.read_bytes()).hexdigest()
+        assert len(row["top"] or []) == (0 if row["error"] else 5)
+        assert row["class"] == (row["top"][0]["class"] if row["top"] else None)
+
+
+def test_thousands_of_photographs_are_decoded_a_few_at_a_time(exported):
+    """Of all of them at once, the memory would not do."""
+    begun = []
+
+    def sources():
+        for number in range(300):
+            begun.append(number)
+            yield Source(str(number), encoded(picture(8, 8), "PNG"))
+
+    predictions = Predictor(ExportedModel(exported)).predict(sources(), batch=10)
+    next(predictions)
+    assert len(begun) <= 40
+    assert sum(1 for _ in predictions) == 299

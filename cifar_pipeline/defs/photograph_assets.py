@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
@@ -19,7 +18,7 @@ CHECKS = {"photographs_readable": "Every file in the folder is an image that can
 LOOK_EVERY_S = 60
 
 
-def build_photograph_assets(stages: Mapping[Key, Stage], params: Params) -> list[Any]:
+def build_photograph_assets(stages: Mapping[Key, Stage], params: Params) -> list[dg.AssetSpec | dg.AssetsDefinition]:
     """For each folder, itself and a table of predictions."""
     folders = [_folder(name) for name in params.photographs]
     tables = [_predicted(name, stages["photo_predictions", name]) for name in params.photographs]
@@ -27,7 +26,7 @@ def build_photograph_assets(stages: Mapping[Key, Stage], params: Params) -> list
 
 
 def build_photograph_sensors(params: Params) -> list[dg.SensorDefinition]:
-    """A sensor that observes all folders, if there are any; off until it is switched on."""
+    """A sensor of changes in the folders, if there are any; off until it is switched on."""
     return [_changed(params.photographs)] if params.photographs else []
 
 
@@ -35,22 +34,15 @@ def _key(name: str) -> dg.AssetKey:
     return dg.AssetKey([GROUP, name])
 
 
-def _folder(name: str) -> Any:
-    # Not an AssetSpec, whose observations no automation follows.
-    @dg.observable_source_asset(
-        key=_key(name),
+def _folder(name: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        _key(name),
         group_name=GROUP,
+        owners=["team:data"],
+        kinds={"file"},
         description=f"Your own photographs, in data/photographs/{name}. The sensor "
-        "`photographs_changed` observes them once it is switched on.",
+        "`photographs_changed` sees their changes once it is switched on.",
     )
-    def photographs() -> dg.DataVersion:
-        return dg.DataVersion(_version(Workspace.current().photographs(name)))
-
-    return photographs
-
-
-def _version(folder: Path) -> str:
-    return dvc_md5(folder) if folder.is_dir() else "missing"
 
 
 def _predicted(name: str, stage: Stage) -> dg.AssetsDefinition:
@@ -86,23 +78,24 @@ def _changed(names: Sequence[str]) -> dg.SensorDefinition:
         name="photographs_changed",
         minimum_interval_seconds=LOOK_EVERY_S,
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Observes the folders in data/photographs, so that their predictions follow.",
+        description="Looks for changes in data/photographs, so that the predictions follow them.",
     )
     def photographs_changed(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         home = Workspace.current()
         seen = json.loads(context.cursor or "{}")
         there = {name: home.photographs(name) for name in names}
-        now = {name: _listing(folder) for name, folder in there.items()}
-        observations = [
-            dg.AssetObservation(
+        now = {name: _listing(folder) for name, folder in there.items() if folder.is_dir()}
+        # Not observations, which the automation of what follows does not see.
+        changes = [
+            dg.AssetMaterialization(
                 _key(name),
-                tags={"dagster/data_version": _version(there[name])},
+                tags={"dagster/data_version": dvc_md5(there[name])},
                 metadata={"path": dg.MetadataValue.path(there[name])},
             )
             for name in now
             if now[name] != seen.get(name)
         ]
-        return dg.SensorResult(asset_events=observations, cursor=json.dumps(now))
+        return dg.SensorResult(asset_events=changes, cursor=json.dumps(now))
 
     return photographs_changed
 

@@ -1,4 +1,4 @@
-"""Folders of photographs in the graph: observed when somebody asks for it, and predicted then."""
+"""Folders of photographs in the graph: looked at when somebody asks for it, and predicted then."""
 
 import dagster as dg
 import pytest
@@ -30,7 +30,7 @@ def folder(definitions):
     return folder
 
 
-def test_without_a_folder_there_is_nothing_to_observe(params_file):
+def test_without_a_folder_there_is_nothing_to_look_at(params_file):
     definitions = build_defs(load_params(params_file))
     assert not definitions.sensors
     assert not any("photo" in key[0] for key in build_stages(load_params(params_file)))
@@ -45,7 +45,7 @@ def test_the_table_is_made_of_the_folder_and_of_every_model(definitions):
     assert "photo_predictions_holiday_job" in jobs
 
 
-def test_the_sensor_is_off_and_observes_what_has_changed(definitions, folder):
+def test_the_sensor_is_off_and_sees_what_has_changed(definitions, folder):
     sensor = definitions.resolve_sensor_def("photographs_changed")
     assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
     with dg.DagsterInstance.ephemeral() as instance:
@@ -66,13 +66,13 @@ def test_the_sensor_is_off_and_observes_what_has_changed(definitions, folder):
         assert look(later)[0] == []
 
 
-def test_the_table_follows_what_was_observed(definitions):
+def test_the_table_follows_what_the_sensor_saw(definitions):
     """With the automation switched on."""
     with dg.DagsterInstance.ephemeral() as instance:
 
-        def observe(version):
+        def change(version):
             tags = {"dagster/data_version": version}
-            instance.report_runless_asset_event(dg.AssetObservation(FOLDER, tags=tags))
+            instance.report_runless_asset_event(dg.AssetMaterialization(FOLDER, tags=tags))
 
         def requested(cursor):
             found = dg.evaluate_automation_conditions(definitions, instance, cursor=cursor)
@@ -81,11 +81,11 @@ def test_the_table_follows_what_was_observed(definitions):
         for parent in ("cnn9", "efficientnet_b0"):
             key = dg.AssetKey(["export", parent])
             instance.report_runless_asset_event(dg.AssetMaterialization(key))
-        observe("1")
+        change("1")
         instance.report_runless_asset_event(dg.AssetMaterialization(TABLE))
         _, cursor = requested(None)
         number, cursor = requested(cursor)
         assert number == 0
-        observe("2")
+        change("2")
         number, _ = requested(cursor)
         assert number == 1

@@ -15,10 +15,12 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 
+import pyarrow.parquet as pq
 import pytest
 import requests
 import yaml
 
+from tests.serving.hostile import picture
 from tests.workspaces import DVC, JOB, Copy, change_yaml
 
 UP_TO_DATE = "Data and pipelines are up to date."
@@ -226,6 +228,28 @@ class TestDoors:
         assert noise(done.stdout + done.stderr) == []
         found = outputs(copy)
         assert {path: found[path] for path in COMPARED} == {path: made[path] for path in COMPARED}
+
+    def test_photographs_are_predicted_behind_every_door(self, newcomers):
+        copy, *_ = newcomers
+        before = {name: (copy.root / name).read_bytes() for name in ("params.yaml", "dvc.lock")}
+        folder = copy.root / "data/photographs/mine"
+        folder.mkdir(parents=True)
+        picture().save(folder / "a.jpg")
+        (folder / "broken.png").write_bytes(b"nothing")
+        copy.change("photographs: []", "photographs: [mine]")
+        assert "running: photo_predictions/mine\n" in copy.run(*CIFAR, "run").stdout
+        table = copy.root / "data/photo_predictions/mine.parquet"
+        readable, broken = pq.read_table(table).to_pylist()
+        assert (readable["file"], readable["model"], len(readable["top"])) == ("a.jpg", "cnn9", 5)
+        assert "no image" in broken["error"]
+        assert UP_TO_DATE in copy.dvc("status")
+        (folder / "broken.png").unlink()
+        assert "data/photographs/mine is modified" in copy.run(*CIFAR, "status").stdout
+        copy.dvc("repro")
+        assert pq.read_table(table).num_rows == 1
+        for name, content in before.items():
+            (copy.root / name).write_bytes(content)
+        assert "everything is up to date" in copy.run(*CIFAR, "status").stdout
 
     def test_a_failed_run_says_why_and_leaves_the_settings_as_they_were(self, newcomers):
         copy, *_ = newcomers

@@ -18,7 +18,9 @@ CHECKS = {"photographs_readable": "Every file in the folder is an image that can
 LOOK_EVERY_S = 60
 
 
-def build_photograph_assets(stages: Mapping[Key, Stage], params: Params) -> list[dg.AssetSpec | dg.AssetsDefinition]:
+def build_photograph_assets(
+    stages: Mapping[Key, Stage], params: Params
+) -> Sequence[dg.AssetSpec | dg.AssetsDefinition]:
     """For each folder, itself and a table of predictions."""
     folders = [_folder(name) for name in params.photographs]
     tables = [_predicted(name, stages["photo_predictions", name]) for name in params.photographs]

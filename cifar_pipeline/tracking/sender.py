@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from cifar_pipeline.tracking.events import Tracker
 from cifar_pipeline.tracking.outbox import Delivery, Outbox
@@ -93,11 +93,8 @@ def main(folder: str, name: str, wait_s: str) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    try:
-        with FileLock(outbox.lock(name), timeout=float(wait_s)):
-            Sender(outbox, name, closing).run()
-    except Timeout:
-        outbox.failed(name, "another process is sending to it")
+    with FileLock(outbox.lock(name)):  # of a process that was killed it is free in WAIT_S seconds
+        Sender(outbox, name, closing).run()
 
 
 if __name__ == "__main__":

@@ -143,7 +143,8 @@ class MLflowTracker:
             DatasetInput(Dataset(Path(path).name, md5, "dvc", path))
             for path, md5 in begun.data.items()
         ]
-        self._client.log_inputs(self._run, inputs)
+        if inputs:
+            self._client.log_inputs(self._run, inputs)
 
     def _create(self, name: str, key: str, at: int, **tags: str) -> str:
         run = self._client.create_run(

@@ -6,18 +6,16 @@ were frozen first converts.
 """
 
 import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import onnx
 import onnx.compose
 import onnx.parser
-import onnxruntime
 
 from cifar_pipeline.models.environment import import_keras
 from cifar_pipeline.serving.canonical import canonical
 from cifar_pipeline.serving.exported import INPUT, OUTPUTS
+from cifar_pipeline.serving.simplification import simplified
 
 import_keras()
 import keras  # noqa: E402  # quietly, so after the line above
@@ -65,7 +63,7 @@ def to_onnx(model: keras.Model, temperature: float) -> onnx.ModelProto:
     Args:
         model: uint8 (N, 32, 32, 3) to logits.
     """
-    network = canonical(_simplified(_converted(model, temperature)), ["pixels"], OUTPUTS)
+    network = canonical(simplified(_converted(model, temperature)), ["pixels"], OUTPUTS)
     for value in (*network.graph.input, *network.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "n"
     square = onnx.parser.parse_model(SQUARE)
@@ -102,16 +100,3 @@ def _converted(model: keras.Model, temperature: float) -> onnx.ModelProto:
         # Not `tf2onnx.convert`, whose optimizer makes another graph when sets have another order.
         converted = process_tf_graph(graph, opset=OPSET, input_names=inputs, output_names=outputs)
         return converted.make_model("network")
-
-
-def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same computation without what needs no image: constants folded, scales merged."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.onnx")
-        options.optimized_model_filepath = str(path)
-        onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        return onnx.load(path)

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ def predict(
         if parquet:
             _save(rows, parquet)
         if plot:
-            _plot(drawn, plot)
+            _plot(choice.name, drawn, plot)
     if failed:
         click.echo(f"{failed:,} of {len(found.sources):,} files could not be read", err=True)
         raise SystemExit(1)
@@ -131,7 +132,7 @@ def _save(rows: list[dict[str, Any]], path: Path) -> None:
     click.echo(f"{len(rows):,} rows in {path}", err=True)
 
 
-def _plot(predictions: "list[Prediction]", path: Path) -> None:
+def _plot(model: str, predictions: "list[Prediction]", path: Path) -> None:
     from cifar_pipeline.artifacts import replacing_file
     from cifar_pipeline.drawing.photographs import Shown, plot_predictions
     from cifar_pipeline.drawing.style import save
@@ -151,6 +152,7 @@ def _plot(predictions: "list[Prediction]", path: Path) -> None:
         for prediction in predictions
         if prediction.photograph is not None and prediction.attention is not None
     ]
-    with replacing_file(path) as new:
-        save(plot_predictions(shown), new)
+    with warnings.catch_warnings(), replacing_file(path) as new:
+        warnings.filterwarnings("ignore", "Glyph")  # a name may have letters that the font lacks
+        save(plot_predictions(model, shown), new)
     click.echo(f"{len(shown)} photographs in {path}", err=True)

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from cifar_pipeline.drawing.style import BLUE, GREY, INK, ORANGE, own_style
 
 ROW_INCHES = 2.5
-HEADINGS = ("the photograph", "what the network sees", "where it looked (Grad-CAM)", "")
+HEADINGS = ("the photograph", "what the network sees", "where it looks (Grad-CAM)")
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Shown:
 
 
 @own_style()
-def plot_predictions(photographs: Sequence[Shown]) -> Figure:
-    """A row for each photograph: itself, what the network sees of it, where it looked, and the
+def plot_predictions(model: str, photographs: Sequence[Shown]) -> Figure:
+    """A row for each photograph: itself, what the network sees of it, where it looks, and the
     likeliest classes as bars."""
     figure = Figure(figsize=(12, 0.3 + ROW_INCHES * len(photographs)), layout="constrained")
     rows = figure.subplots(len(photographs), 4, squeeze=False, width_ratios=(1.35, 1, 1, 1.9))
-    for heading, panel in zip(HEADINGS, rows[0], strict=True):
+    for heading, panel in zip((*HEADINGS, f"what {model} says"), rows[0], strict=True):
         panel.set_title(heading, fontsize=10, color=GREY)
     for shown, (photograph, seen, attention, bars) in zip(photographs, rows, strict=True):
         _photograph(photograph, shown)
@@ -46,6 +46,7 @@ def plot_predictions(photographs: Sequence[Shown]) -> Figure:
             panel.set_xticks([])
             panel.set_yticks([])
             panel.spines[:].set_visible(False)
+            panel.set_anchor("N")
         _bars(bars, shown)
     return figure
 

@@ -6,7 +6,7 @@ from cifar_pipeline.app import loading
 from cifar_pipeline.app.server import PAGES
 from cifar_pipeline.drawing.pages import render
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.reports.leaderboard import outdated, read_leaderboard, readable
+from cifar_pipeline.reports.standings import outdated, read_leaderboard, readable
 
 NO_LEADERBOARD = "There is no leaderboard yet. Make it with `cifar run`, and reload this page."
 EXPLANATION = (

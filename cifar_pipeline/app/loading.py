@@ -15,7 +15,7 @@ from cifar_pipeline.drawing.pages import render
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.reports.browsing import TestSplit
-from cifar_pipeline.reports.subsets import DUPLICATES
+from cifar_pipeline.reports.files import DUPLICATES
 from cifar_pipeline.serving.exported import MODEL, ExportedModel
 from cifar_pipeline.serving.neighbours import NEIGHBOURS, Neighbours
 from cifar_pipeline.serving.photographs import STRICT, read_preview

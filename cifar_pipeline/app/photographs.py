@@ -23,6 +23,7 @@ NOTHING_EXPORTED = (
     "No model is exported yet. Train one with `cifar run`, export it with `cifar export NAME`, and "
     "reload this page."
 )
+KEPT_NOWHERE = "Photographs are kept in memory alone, and forgotten when this page is closed."
 
 
 def show() -> None:
@@ -81,6 +82,8 @@ def _uploaded() -> list[tuple[str, bytes]]:
         accept_multiple_files=True,
         key="files",
     )
+    if not files:
+        st.caption(KEPT_NOWHERE)
     if len(files) > AT_ONCE:
         st.caption(f"The first {AT_ONCE} of {len(files)} are shown.")
     return [(file.name, file.getvalue()) for file in files[:AT_ONCE]]

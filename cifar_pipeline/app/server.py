@@ -1,6 +1,7 @@
 """Serving the page: on this machine alone, telling nobody, writing nothing."""
 
 import logging
+import os
 import webbrowser
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,6 +38,8 @@ def serve(host: str, port: int, *, open_browser: bool = False) -> None:
 
     Raises: PipelineError when Streamlit is not installed.
     """
+    # Arrow's own pool keeps twice the table's memory for good.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     try:
         import streamlit as st  # noqa: PLC0415  # an extra
         from starlette.formparsers import MultiPartParser  # noqa: PLC0415
@@ -45,6 +48,9 @@ def serve(host: str, port: int, *, open_browser: bool = False) -> None:
             "the page needs Streamlit, which is not installed; install it with "
             "`pip install 'cifar-pipeline[app]'`, or in a checkout with `make setup`"
         ) from None
+    # The first visitor should not wait for these.
+    from cifar_pipeline.app import leaderboard, photographs, test_split  # noqa: F401, PLC0415
+
     # Larger uploads would be spooled to a temporary file on their way into memory.
     MultiPartParser.spool_max_size = (LARGEST + 1) * 2**20
 

@@ -69,7 +69,8 @@ def _counted(split: TestSplit, places: np.ndarray) -> str:
         return "No image is like that: choose another filter."
     right = int((split.predicted.predicted == split.predicted.true)[places].sum())
     told = f"{count(len(places))} {'image' if len(places) == 1 else 'images'}"
-    return f"{told}, {count(right)} of them classified correctly" if right else told
+    classified = f", {count(right)} of them classified correctly" if right else ""
+    return f"{told}{classified}. Each opens, and shows its five likeliest classes."
 
 
 def _browse(

@@ -10,3 +10,6 @@ TABLES = "tables"
 PLOTS = "plots"
 PARTS = (PAGE, CARD, METRICS, PROVENANCE, HISTORY, CONFUSIONS, TABLES, PLOTS)
 """Files and folders of a report; each is an output of its stage."""
+
+DUPLICATES = "duplicates.parquet"
+"""of the asset `test_subsets`"""

@@ -8,16 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
 from cifar_pipeline.artifacts import read_json, replacing_folder, write_json
-from cifar_pipeline.dataset.table import FINE
 from cifar_pipeline.drawing import plots
-from cifar_pipeline.drawing.numbers import count, decimal, p_value, percent, points
+from cifar_pipeline.drawing.numbers import count, decimal, p_value, points
 from cifar_pipeline.drawing.pages import (
     Table,
     encoded,
-    link,
     render,
     starting_point,
     with_interval,
@@ -27,12 +24,21 @@ from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.comparison import compare_all
 from cifar_pipeline.evaluation.ensembles import compare_with_members
 from cifar_pipeline.evaluation.metrics import Predictions, wilson
-from cifar_pipeline.evaluation.subsets import NO_DUPLICATES
 from cifar_pipeline.reports.files import HISTORY, METRICS, PROVENANCE
 from cifar_pipeline.reports.report import PROVENANCE_KEYS, check_floor, kind_of_images
+from cifar_pipeline.reports.standings import (
+    ACCURACIES,
+    BOARD,
+    COLUMNS,
+    COMPARED_BY_DVC,
+    SUBSET_SIZES,
+    accuracy,
+    compared,
+    readable,
+)
 from cifar_pipeline.settings.evaluation import Ensemble
 
-BOARD, ENSEMBLES = "leaderboard.csv", "ensembles.csv"
+ENSEMBLES = "ensembles.csv"
 PICTURES = {
     "accuracy": "Bars of each model's top-1 test accuracy with its 95% interval; "
     "the figures are in the table",
@@ -40,33 +46,10 @@ PICTURES = {
     "intervals; the figures are in the table",
     "curves": "Validation accuracy of every model against epochs and against minutes of training",
 }
-ACCURACIES = {
-    "top-1": "top1",
-    "top-5": "top5",
-    "superclass": "coarse_top1",
-    "top-1 without near-duplicates": f"{NO_DUPLICATES}_top1",
-}
-SUBSET_SIZES = {f"{NO_DUPLICATES}_top1": f"{NO_DUPLICATES}_n"}
 METRIC_KEYS = (
     *(f"{key}{end}" for key in ACCURACIES.values() for end in ("", "_low", "_high")),
     *SUBSET_SIZES.values(),
     *("n", "classes", "nll", "ece15"),
-)
-COMPARED_BY_DVC = ("top1", "nll")
-COLUMNS = (
-    "model",
-    "classes",
-    *(f"{key}{end}" for key in ACCURACIES.values() for end in ("", "_low", "_high")),
-    "nll",
-    "ece15",
-    "ece15_scaled",
-    "n",
-    "parameters",
-    "training_s",
-    "weights",
-    "profile",
-    "seeds",
-    "top1_spread",
 )
 
 
@@ -181,33 +164,6 @@ def write_leaderboard(
     return shown.reindex(columns=COLUMNS)
 
 
-def read_leaderboard(folder: Path) -> pd.DataFrame:
-    """The table in the folder that `write_leaderboard` wrote.
-
-    Raises: PipelineError when it is missing, damaged, or of an older release.
-    """
-    path = folder / BOARD
-    try:
-        board = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise PipelineError(f"{path} cannot be read ({error}); make it with `cifar run`") from None
-    if missing := sorted(set(COLUMNS) - set(board.columns)):
-        raise PipelineError(f"{path} has no {', '.join(missing)}; make it again with `cifar run`")
-    return board
-
-
-def outdated(folder: Path, reports: Path) -> list[str]:
-    """Models whose report has other figures than the leaderboard in `folder`."""
-    compared = read_json(folder / METRICS, COMPARED_BY_DVC)
-    return [
-        model
-        for model in compared["top1"]
-        if (reports / model / METRICS).is_file()
-        and _compared(read_json(reports / model / METRICS, COMPARED_BY_DVC))
-        != {key: compared[key][model] for key in COMPARED_BY_DVC}
-    ]
-
-
 def _refuse_what_cannot_be_compared(
     board: pd.DataFrame, entries: Mapping[str, Entry], predictions: Mapping[str, Predictions]
 ) -> None:
@@ -260,14 +216,10 @@ def _dvc_metrics(board: pd.DataFrame) -> dict[str, Any]:
         "images": kind_of_images({"generated": first["generated"]}),
         "n": int(first["n"]),
         **{
-            key: {row["model"]: _compared(row)[key] for row in board.to_dict("records")}
+            key: {row["model"]: compared(row)[key] for row in board.to_dict("records")}
             for key in COMPARED_BY_DVC
         },
     }
-
-
-def _compared(metrics: Mapping[Any, Any]) -> dict[str, float]:
-    return {key: round(float(metrics[key]), 6) for key in COMPARED_BY_DVC}
 
 
 def _one_entry_a_recipe(board: pd.DataFrame) -> pd.DataFrame:
@@ -293,56 +245,6 @@ def _one_entry_a_recipe(board: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(entries)
 
 
-def readable(board: pd.DataFrame, reports: str = "../reports") -> Table:
-    """The models of one number of classes, as people read them.
-
-    Args:
-        board: as `write_leaderboard` returns it, or a table of its columns.
-        reports: where the reports are, seen from the page.
-    """
-    rows: Any = board.reindex(columns=COLUMNS).to_dict("records")
-    accuracies = {
-        heading: key
-        for heading, key in ACCURACIES.items()
-        if board["classes"].iloc[0] == FINE or key != "coarse_top1"
-    }
-    headings = [
-        "model",
-        *accuracies,
-        "loss",
-        "calibration error",
-        "scaled",
-        "parameters",
-        "training, min",
-        "started from",
-    ]
-    cells = [
-        [
-            link(f"{reports}/{row['model']}/index.html", row["model"]) + _seeds(row),
-            *(_accuracy(row, key) for key in accuracies.values()),
-            decimal(row["nll"]),
-            percent(row["ece15"]),
-            percent(row["ece15_scaled"]),
-            count(row["parameters"]),
-            decimal(row["training_s"] / 60, 1),
-            row["weights"],
-        ]
-        for row in rows
-    ]
-    return Table(headings, cells, frozenset({"started from"}))
-
-
-def _accuracy(row: dict[str, Any], key: str) -> str:
-    return with_interval(*(percent(row[f"{key}{end}"]) for end in ("", "_low", "_high")))
-
-
-def _seeds(row: dict[str, Any]) -> Markup:
-    if row["seeds"] == 1:
-        return Markup("")
-    told = Markup("<small>mean of {} seeds, deviation {}</small>")
-    return told.format(row["seeds"], percent(row["top1_spread"]))
-
-
 def _difference(row: dict[str, Any]) -> str:
     return with_interval(*(points(row[key]) for key in ("difference", "low", "high")))
 
@@ -366,7 +268,7 @@ def _readable_ensembles(ensembles: pd.DataFrame) -> Table:
             row["ensemble"],
             row["members"] + (", with mirror images" if row["mirrored"] else ""),
             count(row["classes"]),
-            _accuracy(row, "top1"),
+            accuracy(row, "top1"),
             decimal(row["nll"]),
             row["best_member"],
             _difference(row),

@@ -11,9 +11,10 @@ from cifar_pipeline.drawing.grids import plot_contact_sheet
 from cifar_pipeline.drawing.style import save
 from cifar_pipeline.evaluation.duplicates import similarity_bands
 from cifar_pipeline.evaluation.subsets import MEMBERSHIP, find_subsets
+from cifar_pipeline.reports.files import DUPLICATES
 from cifar_pipeline.settings.data import PublishedList
 
-DUPLICATES, SHEET, SUMMARY = "duplicates.parquet", "contact_sheet.png", "summary.json"
+SHEET, SUMMARY = "contact_sheet.png", "summary.json"
 
 
 def write_subsets(

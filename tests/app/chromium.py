@@ -98,6 +98,23 @@ class Tab:
             "DOM.setFileInputFiles", nodeId=found["nodeId"], files=[str(file) for file in files]
         )
 
+    def click(self, words: str) -> None:
+        """Wait for the button with these words, and click it."""
+        button = (
+            "[...document.querySelectorAll('button')]"
+            f".find(button => !button.disabled && button.innerText == {json.dumps(words)})"
+        )
+        self.wait(button)
+        self.evaluate(f"{button}.click()")
+
+    def choose(self, label: str, option: str) -> None:
+        """Choose from a list by typing, as one does without a mouse."""
+        field = f"document.querySelector('input[aria-label*=\"{label}\"]')"
+        self.wait(field)
+        self.evaluate(f"{field}.focus()")
+        self.call("Input.insertText", text=option)
+        self.press("Enter")
+
     def press(self, key: str, *, times: int = 1) -> None:
         for _ in range(times):
             for kind in ("rawKeyDown", "char", "keyUp"):
@@ -111,9 +128,6 @@ class Tab:
                     windowsVirtualKeyCode=KEYS[key],
                     text="\r" if key == "Enter" else key,
                 )
-
-    def type(self, text: str) -> None:
-        self.call("Input.insertText", text=text)
 
     def screenshot(self, path: Path, *, whole: bool = True) -> None:
         """Write a PNG file of the page, whole or what the window shows of it."""

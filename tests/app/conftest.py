@@ -80,7 +80,7 @@ def empty(tmp_path, monkeypatch) -> Workspace:
 
 def write_board(home: Workspace) -> None:
     """A leaderboard's table, and the report that it is of; the pictures take seconds."""
-    from cifar_pipeline.reports.leaderboard import COLUMNS
+    from cifar_pipeline.reports.standings import COLUMNS
 
     row = dict.fromkeys(COLUMNS, 0.5) | {
         "model": "first",

@@ -198,8 +198,8 @@ The models {first} and {second}. The load average of the minute before was {load
 A visitor is a client of Streamlit's own messages (benchmarks/visitor.py) on the same machine: it
 opens the WebSocket, uploads over HTTP and waits until the page's script has finished and all that
 is shown has arrived. It draws nothing and fetches no scripts. Each visitor goes through the table
-from top to bottom, again and again, and thinks for {THINKING[0]:g} to {THINKING[1]:g} seconds after each
-line. No photograph is sent twice.
+from top to bottom, again and again, and thinks for {THINKING[0]:g} to {THINKING[1]:g} seconds after
+each line. No photograph is sent twice.
 A line is an error if the answer is not what it should be, or takes more than 30 seconds.
 
 {sum(map(len, load.seconds.values()))} actions, {len(load.errors)} errors.

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ from cifar_pipeline.serving.predictor import Prediction, Predictor, Source
 Stamp = tuple[str, int, int]
 """Path, time of the last change and size: a file that has changed has another one."""
 PREVIEW = 480
-KEPT = 200
-"""Answers and previews that are remembered for all visitors, each of at most 700 kB."""
+KEPT = 24
+"""Answers and previews that are remembered while a visitor's page is open, each of at most 700 kB."""
 DECODERS = threading.Semaphore(2)
 """Photographs decoded at once, each of which may take 200 MB."""
 
@@ -95,7 +96,7 @@ def prediction(model: ExportedModel, content: bytes) -> Prediction:
     return _prediction(model, model.sha256, content)
 
 
-@st.cache_data(max_entries=KEPT, show_spinner=False)
+@st.cache_data(max_entries=KEPT, show_spinner=False, scope="session")
 def preview(content: bytes) -> np.ndarray:
     """A visitor's photograph, (H, W, 3) uint8 of at most PREVIEW pixels a side.
 
@@ -105,11 +106,12 @@ def preview(content: bytes) -> np.ndarray:
         return read_preview(content, PREVIEW, STRICT)
 
 
-@st.cache_data(max_entries=KEPT, show_spinner="asking the model …")
+@st.cache_data(max_entries=KEPT, show_spinner="asking the model …", scope="session")
 def _prediction(_model: ExportedModel, sha256: str, content: bytes) -> Prediction:
     """The checksum of the model's file and the content say what was asked."""
     with DECODERS:
-        return next(Predictor(_model, limits=STRICT).predict([Source("", content)]))
+        found = next(Predictor(_model, limits=STRICT).predict([Source("", content)]))
+    return replace(found, source=Source("", b""))  # the file itself need not be remembered
 
 
 @st.cache_resource(max_entries=8, show_spinner="loading the model …")

@@ -26,7 +26,7 @@ Stamp = tuple[str, int, int]
 """Path, time of the last change and size: a file that has changed has another one."""
 PREVIEW = 480
 KEPT = 24
-"""Answers and previews that are remembered while a visitor's page is open, each of at most 700 kB."""
+"""Answers and previews that are remembered while a visitor's page is open, each of up to 700 kB."""
 DECODERS = threading.Semaphore(2)
 """Photographs decoded at once, each of which may take 200 MB."""
 

@@ -34,11 +34,11 @@ def main() -> None:
     print(f"# What Grad-CAM is worth\n\n`{__doc__.splitlines()[2]}`; {describe()}.\n")
     print(
         f"A tenth of the pixels of each of {len(images):,} validation images is painted in the "
-        "mean colour. The drop is\nthat of the calibrated probability of the class that was "
-        "likeliest before, in points, with the 95% interval\nof its mean; *more* is the share of "
-        "images that lose more by their hottest tenth, of those where the two differ.\n"
+        "mean colour. The *drop* is\nthat of the calibrated probability of the class that was "
+        "likeliest before, in points. *More by the hottest*\nis the mean over images of how much "
+        "more is lost by their hottest tenth. Both have 95% intervals.\n"
     )
-    print("| model | map | masked | drop | hottest drops more |\n|---|---|---|---|---|")
+    print("| model | map | masked | drop | more by the hottest |\n|---|---|---|---|---|")
     for name in names:
         _print_rows(ExportedModel(home.export(name) / MODEL), images, mean)
 
@@ -66,14 +66,15 @@ def _print_rows(model: ExportedModel, images: Images, mean: np.ndarray) -> None:
     size = "×".join(map(str, attention.shape[1:]))
     hottest = drops["the hottest tenth"]
     for place, drop in drops.items():
-        half = 1.96 * drop.std(ddof=1) / np.sqrt(len(drop))
-        differ = hottest != drop
-        more = f"{(hottest > drop)[differ].mean():.1%}" if differ.any() else ""
+        more = "" if place == "the hottest tenth" else _mean(hottest - drop)
         shown = f"{place}, {PLACES[place]}"
-        print(
-            f"| {model.name} | {size} | {shown} | {drop.mean():.1f} ({drop.mean() - half:.1f} to "
-            f"{drop.mean() + half:.1f}) | {more} |"
-        )
+        print(f"| {model.name} | {size} | {shown} | {_mean(drop)} | {more} |")
+
+
+def _mean(values: np.ndarray) -> str:
+    """With its 95% interval."""
+    mean, half = values.mean(), 1.96 * values.std(ddof=1) / np.sqrt(len(values))
+    return f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f})"
 
 
 def _enlarged(attention: np.ndarray) -> np.ndarray:

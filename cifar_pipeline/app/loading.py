@@ -68,14 +68,14 @@ def neighbours(home: Workspace, name: str) -> Neighbours:
     return _neighbours(stamp(home.export(name) / NEIGHBOURS))
 
 
-def table(home: Workspace) -> pa.Table:
-    """All images of the data set, with their labels."""
-    return _table(stamp(home.table))
+def labels(home: Workspace) -> np.ndarray:
+    """(rows,) uint8: the class of every image of the data set."""
+    return _table(stamp(home.table))["fine_label"].to_numpy()
 
 
 def images(home: Workspace) -> np.ndarray:
     """(rows, 32, 32, 3) uint8 of the data set."""
-    return pixels(table(home))
+    return _images(stamp(home.table))
 
 
 def classes(home: Workspace) -> Classes:
@@ -125,9 +125,13 @@ def _neighbours(file: Stamp) -> Neighbours:
 
 
 @st.cache_resource(max_entries=1, show_spinner="loading the images …")
+def _images(file: Stamp) -> np.ndarray:
+    return pixels(read_table(Path(file[0]), ["image"]))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
 def _table(file: Stamp) -> pa.Table:
-    # In one piece, of which `pixels` is then a view.
-    return read_table(Path(file[0]), ["fine_label", "coarse_label", "image"]).combine_chunks()
+    return read_table(Path(file[0]), ["fine_label", "coarse_label"])
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)

@@ -139,10 +139,11 @@ def _answer(
 
 def _similar(home: Workspace, model: ExportedModel, features: np.ndarray) -> list[dict[str, Any]]:
     rows, _ = loading.neighbours(home, model.name).nearest(features, SIMILAR)
-    images, table, names = loading.images(home), loading.table(home), loading.classes(home).names
+    images, names = loading.images(home), loading.classes(home).names
+    labels = loading.labels(home)[rows]
     return [
-        {"address": address(images[row]), "name": names[table["fine_label"][row].as_py()]}
-        for row in rows.tolist()
+        {"address": address(images[row]), "name": names[label]}
+        for row, label in zip(rows.tolist(), labels.tolist(), strict=True)
     ]
 
 

@@ -1,5 +1,6 @@
 """Serving the page: on this machine alone, telling nobody, writing nothing."""
 
+import gc
 import logging
 import os
 import webbrowser
@@ -51,6 +52,10 @@ def serve(host: str, port: int, *, open_browser: bool = False) -> None:
     # The first visitor should not wait for these.
     from cifar_pipeline.app import leaderboard, photographs, test_split  # noqa: F401, PLC0415
 
+    # Streamlit has Python look for garbage after every run; among the modules there is none, but
+    # looking there took most of the time that a visitor waited.
+    gc.collect()
+    gc.freeze()
     # Larger uploads would be spooled to a temporary file on their way into memory.
     MultiPartParser.spool_max_size = (LARGEST + 1) * 2**20
 

@@ -26,7 +26,7 @@ class Neighbours:
     row_id: np.ndarray
     """(N,) int32, into the table"""
     directions: np.ndarray
-    """(N, axes) float16 of length 1"""
+    """(N, axes) float32 of length 1, in the precision of float16"""
     mean: np.ndarray
     """(D,) float32, of the features"""
     axes: np.ndarray
@@ -46,7 +46,7 @@ class Neighbours:
         found = PCA(min(AXES, *features.shape), svd_solver="covariance_eigh").fit(features)
         axes, mean = found.components_.astype(np.float32), found.mean_.astype(np.float32)
         directions = _directions(features, mean, axes).astype(np.float16)
-        return cls(row_id.astype(np.int32), directions, mean, axes)
+        return cls(row_id.astype(np.int32), directions.astype(np.float32), mean, axes)
 
     @classmethod
     def read(cls, path: Path) -> "Neighbours":
@@ -60,15 +60,17 @@ class Neighbours:
             )
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return cls(**{name: arrays[name] for name in ARRAYS})
+                found = {name: arrays[name] for name in ARRAYS}
         except Exception as error:  # numpy and zipfile raise what they like for damaged files
             raise PipelineError(
                 f"{path} is damaged ({error}); make it again with `cifar export {path.parent.name}`"
             ) from None
+        return cls(**{**found, "directions": found["directions"].astype(np.float32)})
 
     def write(self, path: Path) -> None:
         """Write the arrays; the same ones give the same bytes."""
-        np.savez(path, **{name: getattr(self, name) for name in ARRAYS})
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        np.savez(path, **{**arrays, "directions": self.directions.astype(np.float16)})
 
     def nearest(self, features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The images whose features point most nearly where a photograph's do.
@@ -79,7 +81,7 @@ class Neighbours:
         Returns: (k,) row ids, most similar first, and their cosine similarities.
         """
         direction = _directions(features[None], self.mean, self.axes)[0]
-        similarity = self.directions.astype(np.float32) @ direction
+        similarity = self.directions @ direction
         first = np.argsort(-similarity, kind="stable")[:k]
         return self.row_id[first], similarity[first]
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.environment import describe
-from cifar_pipeline.inputs.batches import Images, load_images
+from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.serving.exported import MODEL, SIDE, ExportedModel
 
@@ -30,7 +30,6 @@ def main() -> None:
     home = Workspace.current()
     names = parser.parse_args().models
     images = load_images(home.table, home.splits, "validation", per_class=PER_CLASS)
-    mean = images.pixels.mean(axis=(0, 1, 2)).round().astype(np.uint8)
     print(f"# What Grad-CAM is worth\n\n`{__doc__.splitlines()[2]}`; {describe()}.\n")
     print(
         f"A tenth of the pixels of each of {len(images):,} validation images is painted in the "
@@ -40,35 +39,38 @@ def main() -> None:
     )
     print("| model | map | masked | drop | more by the hottest |\n|---|---|---|---|---|")
     for name in names:
-        _print_rows(ExportedModel(home.export(name) / MODEL), images, mean)
+        _print_rows(ExportedModel(home.export(name) / MODEL), images.pixels)
 
 
-def _print_rows(model: ExportedModel, images: Images, mean: np.ndarray) -> None:
-    answers = list(model.answers(images.pixels))
-    probabilities = np.concatenate([answer.probabilities for answer in answers])
-    attention = np.concatenate([answer.attention for answer in answers])
-    hot = np.stack([_enlarged(found) for found in attention])
+def drops(model: ExportedModel, images: np.ndarray) -> dict[str, np.ndarray]:
+    """How much probability, in points, images (N, 32, 32, 3) lose when they are masked, by PLACES.
+
+    That is the probability of the class that was likeliest before.
+    """
+    answers = list(model.answers(images))
+    hot = np.concatenate([[_enlarged(found) for found in a.attention] for a in answers])
     rng = np.random.default_rng(0)
-    scores = {
-        "the hottest tenth": hot,
-        "a random tenth of the same shape": hot[rng.permutation(len(hot))],
-        "random pixels": rng.random(hot.shape),
-        "the coldest tenth": -hot,
-    }
+    scores = (hot, hot[rng.permutation(len(hot))], rng.random(hot.shape), -hot)
+    probabilities = np.concatenate([answer.probabilities for answer in answers])
     best = probabilities.argmax(axis=1)
-    before = probabilities[np.arange(len(best)), best]
-    drops = {}
-    for place, score in scores.items():
-        masked = images.pixels.copy()
+    mean = images.mean(axis=(0, 1, 2)).round().astype(np.uint8)
+    lost = {}
+    for place, score in zip(PLACES, scores, strict=True):
+        masked = images.copy()
         masked[_highest(score)] = mean
         after = np.concatenate([answer.probabilities for answer in model.answers(masked)])
-        drops[place] = 100 * (before - after[np.arange(len(best)), best])
-    size = "×".join(map(str, attention.shape[1:]))
-    hottest = drops["the hottest tenth"]
-    for place, drop in drops.items():
-        more = "" if place == "the hottest tenth" else _mean(hottest - drop)
-        shown = f"{place}, {PLACES[place]}"
-        print(f"| {model.name} | {size} | {shown} | {_mean(drop)} | {more} |")
+        rows = np.arange(len(best))
+        lost[place] = 100 * (probabilities[rows, best] - after[rows, best])
+    return lost
+
+
+def _print_rows(model: ExportedModel, images: np.ndarray) -> None:
+    size = "×".join(map(str, model.answer(images[:1]).attention.shape[1:]))
+    lost = drops(model, images)
+    hottest = next(iter(lost.values()))
+    for number, (place, drop) in enumerate(lost.items()):
+        more = _mean(hottest - drop) if number else ""
+        print(f"| {model.name} | {size} | {place}, {PLACES[place]} | {_mean(drop)} | {more} |")
 
 
 def _mean(values: np.ndarray) -> str:

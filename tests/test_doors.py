@@ -20,6 +20,10 @@ import pytest
 import requests
 import yaml
 
+from benchmarks.explanation import drops
+from cifar_pipeline.inputs.batches import load_images
+from cifar_pipeline.paths import Workspace
+from cifar_pipeline.serving.exported import ExportedModel
 from tests.serving.hostile import picture
 from tests.workspaces import DVC, JOB, Copy, change_yaml
 
@@ -125,6 +129,21 @@ class TestDoors:
             assert "Generated images, not CIFAR-100" in page.read_text(encoding="utf-8")
         metrics = json.loads((copy.root / "data/reports/cnn9/metrics.json").read_text())
         assert metrics["top1"] > 0.5  # the generated classes can be learned, in seconds
+
+    def test_what_the_model_looked_at_is_what_it_decides_by(self, newcomers):
+        """An independent check: without the marked tenth of an image it is less sure than without
+        as large a part elsewhere."""
+        home = Workspace(newcomers[0].root)
+        images = load_images(home.table, home.splits, "validation").pixels
+        lost = drops(ExportedModel(home.export("cnn9") / "model.onnx"), images)
+        hottest, elsewhere, *_ = (drop.mean() for drop in lost.values())
+        assert hottest > 1.2 * elsewhere
+
+    def test_a_model_is_ready_to_be_published(self, newcomers):
+        copy = newcomers[0]
+        copy.run(*CIFAR, "publish", "cnn9", "--dry-run", str(copy.root / "published"))
+        assert (copy.root / "published" / "model.onnx").is_file()
+        shutil.rmtree(copy.root / "published")
 
     def test_the_second_run_does_nothing_in_seconds(self, newcomers):
         copy, said, made = newcomers

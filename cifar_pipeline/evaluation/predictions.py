@@ -13,12 +13,13 @@ from cifar_pipeline.dataset.table import COARSE, read_table
 from cifar_pipeline.evaluation.progress import Steps
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.models.environment import import_keras
-from cifar_pipeline.models.explanation import explained
 from cifar_pipeline.models.saved import load_model, weights_digest
 from cifar_pipeline.settings.recipe import Target
 
 import_keras()
 import keras  # noqa: E402  # quietly, so after the line above
+
+from cifar_pipeline.models.explanation import explained  # noqa: E402
 
 BATCH = 250
 

@@ -55,11 +55,20 @@ def export(model: str, folder: Path | None) -> None:
 
 def _show(folder: Path) -> None:
     from cifar_pipeline.artifacts import read_json
-    from cifar_pipeline.serving.exported import FIGURES, MODEL
+    from cifar_pipeline.serving.exported import FIGURES, MODEL, QUANTISED
 
-    figures = read_json(folder / FIGURES, ("bytes", "images", "largest_difference", "threshold"))
+    figures = read_json(folder / FIGURES, ("bytes", "images", "largest_difference"))
     click.echo(
         f"  {folder / MODEL}  {figures['bytes'] / 1e6:.1f} MB\n"
         f"  probabilities differ from the model's by up to {figures['largest_difference']:.1g} on "
         f"{figures['images']:,} validation images"
     )
+    if "int8_kept" not in figures:
+        click.echo("  no file in 8 bits: no validation images are left to judge it on")
+        return
+    share, low, high = (100 * figures[f"int8_lost{end}"] for end in ("", "_low", "_high"))
+    loss = f"{share:+.1f} points of their accuracy lost ({low:+.1f} to {high:+.1f})"
+    if figures["int8_kept"]:
+        click.echo(f"  {folder / QUANTISED}  {figures['int8_bytes'] / 1e6:.1f} MB, {loss}")
+    else:
+        click.echo(f"  a file in 8 bits was not kept: {loss}")

@@ -68,6 +68,7 @@ def to_onnx(model: keras.Model, temperature: float) -> onnx.ModelProto:
         value.type.tensor_type.shape.dim[0].dim_param = "n"
     square = onnx.parser.parse_model(SQUARE)
     whole = onnx.compose.merge_models(square, network, io_map=[("square", "pixels")])
+    del whole.opset_import[1:]  # merging repeats it
     onnx.checker.check_model(whole, full_check=True)
     return whole
 

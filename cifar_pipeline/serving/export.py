@@ -13,9 +13,10 @@ from cifar_pipeline.inputs.batches import Images, load_images
 from cifar_pipeline.models.environment import import_keras
 from cifar_pipeline.models.precision import rounding
 from cifar_pipeline.models.saved import CALIBRATION, PROVENANCE, load_labels, load_model
-from cifar_pipeline.serving.exported import FIGURES, MODEL, ExportedModel
+from cifar_pipeline.serving.exported import FIGURES, MODEL, QUANTISED, ExportedModel
 from cifar_pipeline.serving.neighbours import KNOWN_PER_CLASS, NEIGHBOURS, Neighbours
 from cifar_pipeline.serving.novelty import fit_threshold
+from cifar_pipeline.serving.quantisation import CALIBRATION_PER_CLASS, Loss, quantised
 from cifar_pipeline.settings.recipe import Target
 
 import_keras()
@@ -66,10 +67,50 @@ def export_model(
         known = _first_of_each_class(load_images(table, splits, "train"), KNOWN_PER_CLASS)
         neighbours = Neighbours.of(ExportedModel(path), known.row_id, known.pixels)
         neighbours.write(new / NEIGHBOURS)
-        size = {"bytes": path.stat().st_size}
-        figures = {**size, "threshold": facts["threshold"], **check.details}
+        figures = {
+            "bytes": path.stat().st_size,
+            "threshold": facts["threshold"],
+            **check.details,
+        }
+        if calibration["n"]:
+            seen = load_images(table, splits, "train", target, per_class=CALIBRATION_PER_CLASS)
+            smaller = quantised(converted, seen.pixels)
+            figures |= _keep_if_good(smaller, facts, new / QUANTISED, images, probabilities)
         write_json(new / FIGURES, figures)
     return [check], figures
+
+
+def _keep_if_good(
+    smaller: onnx.ModelProto,
+    facts: dict[str, Any],
+    path: Path,
+    images: Images,
+    original: np.ndarray,
+) -> dict[str, Any]:
+    """Write a quantised model to `path`, if it surely loses less than a point of accuracy.
+
+    Args:
+        images: of the validation split, on which that is judged.
+        original: the probabilities that the original gives them.
+
+    Returns: its figures, kept or not.
+    """
+    _save(smaller, facts, path)
+    found = _asked(path, images.pixels)
+    right, also_right = (p.argmax(axis=1) == images.label for p in (original, found))
+    loss = Loss.of(right, also_right)
+    figures = {
+        "int8_kept": loss.is_small,
+        "int8_bytes": path.stat().st_size,
+        "int8_lost": loss.share,
+        "int8_lost_low": loss.low,
+        "int8_lost_high": loss.high,
+    }
+    if loss.is_small:
+        _save(smaller, {**facts, "threshold": fit_threshold(found)}, path)
+    else:
+        path.unlink()
+    return figures
 
 
 def check_answers(

@@ -116,7 +116,7 @@ def _prediction(_model: ExportedModel, sha256: str, content: bytes) -> Predictio
 
 @st.cache_resource(max_entries=8, show_spinner="loading the model …")
 def _model(file: Stamp) -> ExportedModel:
-    return ExportedModel(Path(file[0]))
+    return ExportedModel(Path(file[0]), threads=1)  # visitors share the cores
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

@@ -13,6 +13,7 @@ from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.serving.photographs import STRICT
 
+EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # known, not chosen
 PAGES = "pages"
 """Where the pages of reports, leaderboard and ledger are served."""
 LARGEST = -(-STRICT.bytes // 2**20)
@@ -23,6 +24,8 @@ SETTINGS = {
     "client.toolbarMode": "minimal",
     # Another filter leads back to the first page.
     "global.disableWidgetStateDuplicationWarning": True,
+    # It asks an address of Amazon's for this machine's own.
+    "logger.hideWelcomeMessage": True,
     "runner.magicEnabled": False,
     "server.fileWatcherType": "none",
     "server.headless": True,
@@ -49,8 +52,9 @@ def serve(host: str, port: int, *, open_browser: bool = False) -> None:
             "the page needs Streamlit, which is not installed; install it with "
             "`pip install 'cifar-pipeline[app]'`, or in a checkout with `make setup`"
         ) from None
-    # The first visitor should not wait for these.
-    from cifar_pipeline.app import leaderboard, photographs, test_split  # noqa: F401, PLC0415
+    # The first visitor should not wait for what these import.
+    from cifar_pipeline.reports import browsing, standings  # noqa: F401, PLC0415
+    from cifar_pipeline.serving import predictor  # noqa: F401, PLC0415
 
     # Streamlit has Python look for garbage after every run; among the modules there is none, but
     # looking there took most of the time that a visitor waited.
@@ -61,8 +65,10 @@ def serve(host: str, port: int, *, open_browser: bool = False) -> None:
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
+        address = f"http://{'localhost' if host in EVERY_ADDRESS else host}:{port}"
+        print(f"The page is at {address}; Ctrl+C ends it.", flush=True)
         if open_browser:
-            webbrowser.open(f"http://{host}:{port}")
+            webbrowser.open(address)
         yield
 
     app = st.App(

@@ -33,7 +33,9 @@ class Tab:
         self._numbers = itertools.count()
         self.problems: list[str] = []
         """errors that the page's scripts threw"""
-        for domain in ("Page", "Runtime", "DOM"):
+        self.asked: set[str] = set()
+        """addresses that the page fetched"""
+        for domain in ("Page", "Runtime", "DOM", "Network"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters):
@@ -44,6 +46,8 @@ class Tab:
             message = json.loads(self._socket.recv(timeout=60))
             if message.get("method") == "Runtime.exceptionThrown":
                 self.problems.append(str(message["params"]["exceptionDetails"])[:400])
+            if message.get("method") == "Network.requestWillBeSent":
+                self.asked.add(message["params"]["request"]["url"])
             if message.get("id") == number:
                 assert "error" not in message, message["error"]
                 return message["result"]

@@ -23,7 +23,9 @@ main(sys.argv[1:])
 
 
 @contextmanager
-def served(root: Path, folder: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+def served(
+    root: Path, folder: Path, host: str = "127.0.0.1"
+) -> Iterator[tuple[str, subprocess.Popen]]:
     """`cifar app` on the workspace at `root`; yields its address and process.
 
     Args:
@@ -39,7 +41,7 @@ def served(root: Path, folder: Path) -> Iterator[tuple[str, subprocess.Popen]]:
         "PYTHONDONTWRITEBYTECODE": "1",
         **dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR"), str(folder)),
     }
-    command = [sys.executable, "-c", COMMAND, "app", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-c", COMMAND, "app", "--host", host, "--port", str(port)]
     # Pipes have no size, whereas pytest's own files would be among those that cannot be written.
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

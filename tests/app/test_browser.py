@@ -164,16 +164,26 @@ def test_nothing_is_cut_off_and_everything_can_be_read(tab, address, files, widt
         assert dark == scheme
 
 
+def test_nobody_else_is_asked_for_anything(tab, address):
+    tab.asked.clear()
+    for view, words in VIEWS.items():
+        tab.go(address + view)
+        tab.says(words)
+    assert any(url.endswith(".js") for url in tab.asked)
+    assert {url for url in tab.asked if not url.startswith((address, "data:", "blob:"))} == set()
+
+
 def test_the_keyboard_reaches_everything(tab, address):
     tab.go(f"{address}/test")
     tab.says("200 images")
     reached = []
-    for _ in range(30):
+    for _ in range(40):
         tab.press("Tab")
         reached.append(tab.evaluate(FOCUS))
     told = "\n".join(reached)
     wanted = ["Photographs", "Test split", "Leaderboard", "Model", "Show", "Superclass", "Class"]
-    places = [next(place for place, at in enumerate(reached) if name in at) for name in wanted]
+    places = [next((n for n, at in enumerate(reached) if name in at), -1) for name in wanted]
+    assert -1 not in places, told
     assert places == sorted(places), told
     cards = [at for at in reached if at.startswith("SUMMARY")]
     assert cards, told

@@ -1,5 +1,6 @@
 """The server: what it is reached by, what it refuses, and that it writes nothing."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -7,6 +8,9 @@ import sys
 import pytest
 import requests
 
+from benchmarks.app import UPLOADER
+from benchmarks.visitor import Visitor
+from cifar_pipeline.app.server import EVERY_ADDRESS
 from tests.app.conftest import write_board
 from tests.app.running import served
 from tests.workspaces import CHECKOUT
@@ -61,6 +65,21 @@ def test_a_port_that_is_taken_is_a_sentence(tmp_path):
     assert done.returncode == 1
     assert f"Port {port} is not available" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_visitors_from_other_machines_are_let_in_when_the_host_is_every_address(home, tmp_path):
+    """127.0.0.2 stands for another address of this machine."""
+    with served(home.root, tmp_path, host=EVERY_ADDRESS[0]) as (address, process):
+        found = asyncio.run(first_view(address.replace("127.0.0.1", "127.0.0.2")))
+        process.terminate()
+        said = process.communicate()[1].decode()
+    assert UPLOADER in found.widgets, said
+    assert "external IP" not in said  # nobody was asked for it
+
+
+async def first_view(address):
+    async with Visitor(address) as visitor:
+        return await visitor.go()
 
 
 def test_reports_are_served_and_nothing_else(home, tmp_path):

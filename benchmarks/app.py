@@ -80,21 +80,22 @@ class Load:
         self._photographs = photographs()
 
     async def visit(self, seed: int, end: float) -> None:
-        """One visitor: everything that `steps` has, again and again, thinking in between."""
+        """A visitor who does all that `steps` has, thinks in between, leaves and comes again."""
         chance = random.Random(seed)  # noqa: S311
         await asyncio.sleep(chance.uniform(0, THINKING[1]))
         try:
-            async with Visitor(self.address) as visitor:
-                while True:
+            while True:
+                began = time.perf_counter()
+                async with Visitor(self.address) as visitor:
                     for name, step in self.steps(visitor):
-                        if time.monotonic() > end:
-                            return
-                        began = time.perf_counter()
                         wanted, found = await step()
                         self.seconds[name].append(time.perf_counter() - began)
                         if not wanted(found.text):
                             self.errors.append(f"{name}: {found.text[-300:]}")
                         await asyncio.sleep(chance.uniform(*THINKING))
+                        if time.monotonic() > end:
+                            return
+                        began = time.perf_counter()
         except (VisitError, OSError, requests.RequestException) as error:
             self.errors.append(f"{type(error).__name__}: {error}")
 
@@ -124,7 +125,7 @@ class Load:
         async def turned():
             return cards, await visitor.turn_to(2)
 
-        yield "open the view of photographs", opened
+        yield "connect and open the view of photographs", opened
         yield "upload a photograph and read the answer", uploaded
         yield "have a second model answer it, too", compared
         yield "open the test split", browsed
@@ -161,7 +162,7 @@ async def attack(address: str, server: psutil.Process) -> list[tuple[str, float,
                 said = SENTENCE.findall(seen.text)
                 told = said[0] if said else "answered"
             except VisitError as error:
-                told = f"{error}, which the browser says beforehand"
+                told = f"{error}; the browser says so before it is sent"
             took = time.perf_counter() - began
             status = Path(f"/proc/{server.pid}/status").read_text()
             peak = int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
@@ -198,8 +199,8 @@ The models {first} and {second}. The load average of the minute before was {load
 A visitor is a client of Streamlit's own messages (benchmarks/visitor.py) on the same machine: it
 opens the WebSocket, uploads over HTTP and waits until the page's script has finished and all that
 is shown has arrived. It draws nothing and fetches no scripts. Each visitor goes through the table
-from top to bottom, again and again, and thinks for {THINKING[0]:g} to {THINKING[1]:g} seconds after
-each line. No photograph is sent twice.
+from top to bottom, thinks for {THINKING[0]:g} to {THINKING[1]:g} seconds after each line, leaves,
+and comes again. No photograph is sent twice.
 A line is an error if the answer is not what it should be, or takes more than 30 seconds.
 
 {sum(map(len, load.seconds.values()))} actions, {len(load.errors)} errors.

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 from PIL import Image
+from streamlit.testing.v1 import AppTest
 
-from cifar_pipeline.app import loading
 from cifar_pipeline.dataset.build import build_table, write_table
 from cifar_pipeline.dataset.generated import legacy_pickle, members
 from cifar_pipeline.dataset.packed import write_archive
@@ -122,11 +122,23 @@ def by_the_endpoint(home, images):
 
 
 def by_the_page(home, images):
-    """The function that the page asks; it shows the five likeliest classes alone."""
-    model = ExportedModel(home.export("cnn9") / "model.onnx")
-    predictor = Predictor(model)
-    answers = [loading.prediction(model, png(image)) for image in images]
-    return read_documents(home, map(predictor.document, answers))
+    """The function that the page asks, in a session; it shows the five likeliest classes alone."""
+
+    def session(file, contents):
+        import streamlit as st
+
+        from cifar_pipeline.app import loading
+        from cifar_pipeline.serving.exported import ExportedModel
+
+        model = ExportedModel(file)
+        st.session_state["answers"] = [loading.prediction(model, content) for content in contents]
+
+    file = home.export("cnn9") / "model.onnx"
+    contents = [png(image) for image in images]
+    page = AppTest.from_function(session, args=(file, contents), default_timeout=120).run()
+    assert not page.exception
+    predictor = Predictor(ExportedModel(file))
+    return read_documents(home, map(predictor.document, page.session_state["answers"]))
 
 
 def read_documents(home, documents):

@@ -1,6 +1,7 @@
 """From image files to rows: what a model says of each, or why it says nothing."""
 
 import hashlib
+import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -27,7 +28,7 @@ from cifar_pipeline.serving.photographs import (
 
 TOP = 5
 DECODERS = 4
-"""threads; decoding lets go of Python's lock"""
+"""threads at most; decoding lets go of Python's lock"""
 LINE_EVERY_S = 5.0
 COLUMNS = (
     *("file", "sha256", "width", "height", "rank", "class", "superclass", "probability"),
@@ -85,10 +86,13 @@ class Predictor:
 
     def predict(self, sources: Iterable[Source], batch: int = BATCH) -> Iterator[Prediction]:
         """A prediction for each file, in order. The next batch is decoded meanwhile."""
-        with ThreadPoolExecutor(DECODERS) as pool:
+        pool = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1))
+        try:
             decoded = _ahead(pool, self._read, sources, 2 * batch)
             while read := list(islice(decoded, batch)):
                 yield from self._answered(read)
+        finally:
+            pool.shutdown(cancel_futures=True)  # nobody waits for them after an interruption
 
     def document(self, prediction: Prediction) -> dict[str, Any]:
         """A prediction as JSON values; `top` holds an object for each guess, best first."""
@@ -168,7 +172,7 @@ def with_progress(predictions: Iterable[Prediction], total: int) -> Iterator[Pre
     for done, prediction in enumerate(predictions, 1):
         yield prediction
         now = monotonic()
-        if now - last >= LINE_EVERY_S or (done == total and last > start):
+        if total > 1 and (now - last >= LINE_EVERY_S or (done == total and last > start)):
             last, speed = now, done / (now - start)
             print(
                 f"{done:,} of {total:,} photographs, {speed:,.0f} images/s, about "

@@ -22,7 +22,7 @@ from cifar_pipeline.serving.exported import ExportedModel
 from cifar_pipeline.serving.files import find_photographs
 from cifar_pipeline.serving.photographs import read_photograph
 from cifar_pipeline.serving.prediction_table import FOLDER_SCHEMA, SCHEMA, predict_folder
-from cifar_pipeline.serving.predictor import COLUMNS, Predictor, Source
+from cifar_pipeline.serving.predictor import COLUMNS, Predictor, Source, with_progress
 from tests.serving.hostile import encoded, picture
 
 HEAVY = {"tensorflow", "keras", "dagster", "pandas", "matplotlib", "pyarrow", "scipy", "pydantic"}
@@ -254,3 +254,15 @@ def test_thousands_of_photographs_are_decoded_a_few_at_a_time(exported):
     next(predictions)
     assert len(begun) <= 40
     assert sum(1 for _ in predictions) == 299
+
+
+def test_progress_is_told_when_it_takes_long(exported, monkeypatch, capsys):
+    sources = [Source(str(number), encoded(picture(8, 8), "PNG")) for number in range(3)]
+    predictor = Predictor(ExportedModel(exported))
+    assert len(list(with_progress(predictor.predict(sources), 3))) == 3
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("cifar_pipeline.serving.predictor.LINE_EVERY_S", 0.0)
+    list(with_progress(predictor.predict(sources), 3))
+    assert "3 of 3 photographs, " in capsys.readouterr().err
+    list(with_progress(predictor.predict(sources[:1]), 1))
+    assert capsys.readouterr().err == ""

@@ -8,8 +8,6 @@ image, or another validation image. The test split is not read.
 """
 
 import argparse
-import io
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,9 +23,7 @@ from cifar_pipeline.models.environment import configure_keras
 from cifar_pipeline.models.registry import RESIZE
 from cifar_pipeline.models.saved import load_model
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.serving import photographs
 from cifar_pipeline.serving.exported import MODEL, SIDE, ExportedModel
-from cifar_pipeline.serving.photographs import read_photograph
 
 Way = Callable[[Image.Image], Image.Image]
 PER_CLASS = 20
@@ -193,35 +189,6 @@ def _place(logits: np.ndarray, place: int) -> str:
     return f"rank {rank}"
 
 
-def reduced_jpegs(name: str, home: Workspace, n: int = 100) -> None:
-    """Print what decoding large JPEGs at a reduced size changes, and what it saves."""
-    model = ExportedModel(home.export(name) / MODEL)
-    images = load_images(home.table, home.splits, "validation", per_class=1, seed=0).pixels[:n]
-    files = []
-    for pixels in images:
-        buffer = io.BytesIO()
-        large = Image.fromarray(pixels).resize((3000, 3000), Image.Resampling.BICUBIC)
-        noise = np.random.default_rng(0).normal(0, 8, (3000, 3000, 1))
-        grainy = (np.asarray(large) + noise).clip(0, 255).astype(np.uint8)
-        Image.fromarray(grainy).save(buffer, "JPEG", quality=90)
-        files.append(buffer.getvalue())
-    found, seconds = {}, {}
-    for what, reduced in (("reduced", photographs.REDUCED), ("whole", 1 << 30)):
-        photographs.REDUCED = reduced
-        start = time.perf_counter()
-        found[what] = np.stack([read_photograph(file).pixels for file in files])
-        seconds[what] = (time.perf_counter() - start) / len(files)
-    answers = {what: model.answer(pixels).probabilities for what, pixels in found.items()}
-    difference = np.abs(found["reduced"].astype(int) - found["whole"])
-    print("\n## Large JPEGs decoded at a reduced size\n")
-    print(
-        f"{len(files)} grainy JPEGs of 3,000×3,000: {1000 * seconds['reduced']:.0f} ms each, and "
-        f"{1000 * seconds['whole']:.0f} decoded whole.\nPixels differ by {difference.max()} of 255 "
-        f"at most and {difference.mean():.2f} on average, and `{name}`'s\nprobabilities by "
-        f"{np.abs(answers['reduced'] - answers['whole']).max():.3f} at most."
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", required=True)
@@ -236,7 +203,6 @@ def main() -> None:
     for name in arguments.models:
         accuracies(name, home)
         known_photographs(name, home, arguments.photographs)
-    reduced_jpegs(arguments.models[0], home)
 
 
 if __name__ == "__main__":

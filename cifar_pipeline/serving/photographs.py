@@ -38,7 +38,7 @@ STRICT = Limits(
 """For uploads by anyone."""
 REDUCED = 16 * SIDE
 """A JPEG is decoded at a half, quarter or eighth of its size, as long as its shorter side keeps so
-many pixels. The answers stay the same to a percent (benchmarks/results/photographs.md)."""
+many pixels. benchmarks/results/reduced_jpegs.md has what that saves and changes."""
 SCANS = 100
 """A progressive JPEG has about ten; each costs as much as decoding the image."""
 STRIP = 64

@@ -60,6 +60,8 @@ class ExportedModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # of its errors we speak ourselves
+        # Threads that wait busily take the processor from those that decode the next photographs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]

@@ -1,10 +1,9 @@
 """From image files to rows: what a model says of each, or why it says nothing."""
 
 import hashlib
-import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -27,8 +26,9 @@ from cifar_pipeline.serving.photographs import (
 )
 
 TOP = 5
-DECODERS = 4
-"""threads at most; decoding lets go of Python's lock"""
+DECODERS = 2
+"""Threads. They decode while the model computes, which needs no lock of Python's; Pillow holds it for
+most of its decoding, so that more of them gain nothing."""
 LINE_EVERY_S = 5.0
 COLUMNS = (
     *("file", "sha256", "width", "height", "rank", "class", "superclass", "probability"),
@@ -86,7 +86,10 @@ class Predictor:
 
     def predict(self, sources: Iterable[Source], batch: int = BATCH) -> Iterator[Prediction]:
         """A prediction for each file, in order. The next batch is decoded meanwhile."""
-        pool = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1))
+        if isinstance(sources, Sequence) and len(sources) == 1:  # threads would cost, not save
+            yield from self._answered([self._read(sources[0])])
+            return
+        pool = ThreadPoolExecutor(DECODERS)
         try:
             decoded = _ahead(pool, self._read, sources, 2 * batch)
             while read := list(islice(decoded, batch)):

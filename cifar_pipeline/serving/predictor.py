@@ -27,8 +27,8 @@ from cifar_pipeline.serving.photographs import (
 
 TOP = 5
 DECODERS = 2
-"""Threads. They decode while the model computes, which needs no lock of Python's; Pillow holds it for
-most of its decoding, so that more of them gain nothing."""
+"""Threads, which decode while the model computes. More gain nothing: Pillow holds Python's lock for
+most of its decoding."""
 LINE_EVERY_S = 5.0
 COLUMNS = (
     *("file", "sha256", "width", "height", "rank", "class", "superclass", "probability"),

@@ -21,8 +21,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.environment import describe, spread
+from benchmarks.throughput import IMAGES, ROUNDS, beside_keras
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.paths import Workspace
+from cifar_pipeline.serving.choice import exported_models
 from cifar_pipeline.serving.exported import INPUT, MODEL, OUTPUTS, SIDE, ExportedModel
 from cifar_pipeline.serving.photographs import read_photograph
 from cifar_pipeline.serving.predictor import Predictor, Source
@@ -180,6 +182,10 @@ def main() -> None:
     cold(arguments.model, files[0])
     warm(model, files[0])
     folder(model, files)
+    print(f"\n## Beside Keras\n\n{IMAGES} decoded images, n = {ROUNDS} rounds in one process, all")
+    print("cores; median and range. A core's time is that of the process, whatever else runs.")
+    for name in sorted({arguments.model, *exported_models(home)}):
+        beside_keras(home, name, images.pixels)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ It reads the exports in data/. The test split decides nothing: it is read for fi
 """
 
 import argparse
+import contextlib
+import itertools
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,7 +25,7 @@ from cifar_pipeline.inputs.batches import Images, load_images
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.serving.choice import exported_models
 from cifar_pipeline.serving.exported import MODEL, QUANTISED, ExportedModel
-from cifar_pipeline.serving.quantisation import CALIBRATION_PER_CLASS, COMPUTED, Loss, _Batches
+from cifar_pipeline.serving.quantisation import CALIBRATION_PER_CLASS, COMPUTED, Batches, Loss
 
 PER_CLASS = 20
 OURS: dict[str, Any] = {
@@ -73,7 +76,7 @@ def left_out(model: onnx.ModelProto, what: str | None) -> list[str]:
     narrow = {weights[node.input[1]][0] for node in convolutions if node.name in squeezes}
     excitations = {
         node.name
-        for before, node in zip(convolutions, convolutions[1:], strict=False)
+        for before, node in itertools.pairwise(convolutions)
         if before.name in squeezes and weights[node.input[1]][1] in narrow
     }
     return sorted({convolutions[0].name, *depthwise, *squeezes, *excitations})
@@ -105,7 +108,8 @@ def tried(home: Workspace, name: str) -> None:
         settings.pop("leave", None)
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder, "model.onnx")
-            quantize_static(path, made, _Batches(seen.pixels), **settings)
+            with contextlib.redirect_stdout(sys.stderr):  # where onnxruntime may say what it likes
+                quantize_static(path, made, Batches(seen.pixels), **settings)
             file = onnx.load(made)
             onnx.helper.set_model_props(file, {p.key: p.value for p in original.metadata_props})
             onnx.save(file, made)
@@ -142,9 +146,8 @@ def main() -> None:
     print("Points lost are of the same images, with Agresti and Min's interval. A file is kept if")
     print("the whole interval is below one point.\n")
     print("## Kept files on all test images\n")
-    print(
-        "| model | file | accuracy (95% interval) | points lost | MB | images/s of a core's time |"
-    )
+    columns = ("model", "file", "accuracy (95% interval)", "points lost", "MB")
+    print(f"| {' | '.join(columns)} | images/s of a core's time |")
     print("|---|---|---|---|---|---|")
     for name in names:
         if (home.export(name) / QUANTISED).is_file():

@@ -13,12 +13,14 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-from cifar_pipeline.serving.exported import BATCH, INPUT
+from cifar_pipeline.serving.exported import INPUT
 
 COMPUTED = ("Conv", "MaxPool", "Relu")
 """What computes in 8 bits. Head, softmax and Grad-CAM do not: they cost little."""
 CALIBRATION_PER_CLASS = 5
 """Training images of each class that the ranges of values are taken from."""
+TOGETHER = 50
+"""Images in a batch of calibration. All batches are as large, which histograms need."""
 MOST_LOST = 0.01
 """The share of images by which a file may be worse than the original."""
 
@@ -39,7 +41,7 @@ def quantised(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
         quantize_static(
             prepared,
             path,
-            _Batches(images),
+            Batches(images),
             op_types_to_quantize=[*COMPUTED],
             per_channel=True,
             reduce_range=True,
@@ -73,10 +75,12 @@ class Loss:
         return self.high < MOST_LOST
 
 
-class _Batches(CalibrationDataReader):
+class Batches(CalibrationDataReader):
+    """What onnxruntime asks for images by."""
+
     def __init__(self, images: np.ndarray) -> None:
         self._batches: Iterator[np.ndarray] = iter(
-            images[start : start + BATCH] for start in range(0, len(images), BATCH)
+            images[start : start + TOGETHER] for start in range(0, len(images), TOGETHER)
         )
 
     def get_next(self) -> dict[str, np.ndarray] | None:

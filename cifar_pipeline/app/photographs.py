@@ -10,7 +10,7 @@ from cifar_pipeline.drawing.pages import render, words
 from cifar_pipeline.drawing.pixels import address, centre_square, with_attention
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.serving.choice import choose_model, exported_models
+from cifar_pipeline.serving.choice import choose_model, exported_models, outdated
 from cifar_pipeline.serving.exported import SIDE, ExportedModel
 from cifar_pipeline.serving.photographs import STRICT
 from cifar_pipeline.serving.predictor import Prediction
@@ -38,6 +38,8 @@ def show() -> None:
     for name in _chosen(home, names):
         with loading.plain_errors(home):
             models.append(loading.model(home, name))
+            if problem := outdated(home, models[-1]):
+                loading.say(problem.replace(f"{home.root}/", ""))
     for name, content in _uploaded():
         with st.container(border=True), loading.plain_errors(home, name):
             _one(home, name, content, models)

@@ -55,19 +55,22 @@ def predict(
     - for an image on standard input. A file that cannot be read costs a line that says why, and
     exit status 1 in the end.
     """
-    from cifar_pipeline.serving.choice import choose_model
+    from cifar_pipeline.serving.choice import choose_model, outdated
     from cifar_pipeline.serving.exported import ExportedModel
     from cifar_pipeline.serving.files import find_photographs
     from cifar_pipeline.serving.predictor import Predictor, with_progress
 
     with plain_errors():
-        choice = choose_model(Workspace.current(), model)
+        home = Workspace.current()
+        choice = choose_model(home, model)
         predictor = Predictor(ExportedModel(choice.file), top=top)
         found = find_photographs(photographs)
         if not found.sources:
             raise PipelineError(f"there is no image in {', '.join(photographs)}")
         if choice.why:
             click.echo(f"model {choice.name}, {choice.why}", err=True)
+        if problem := outdated(home, predictor.model):
+            click.echo(f"warning: {problem}", err=True)
         if found.left_out:
             click.echo(f"{found.left_out:,} files that are no images are left out", err=True)
         write = _writer(predictor, form or ("" if parquet else "text"))

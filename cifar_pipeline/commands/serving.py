@@ -25,7 +25,7 @@ from cifar_pipeline.paths import Workspace
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 def serve(model: str | None, file: Path | None, host: str, port: int) -> None:
     """Answer over HTTP: POST /predict, and /docs in a browser."""
-    from cifar_pipeline.serving.choice import choose_model
+    from cifar_pipeline.serving.choice import choose_model, outdated
     from cifar_pipeline.serving.exported import ExportedModel
 
     if model and file:
@@ -39,11 +39,16 @@ def serve(model: str | None, file: Path | None, host: str, port: int) -> None:
             raise PipelineError(
                 f"serving needs {error.name}; run `pip install 'cifar-pipeline[serve]'`"
             ) from None
-        if file is None:
-            choice = choose_model(Workspace.current(), model)
-            file = choice.file
+        if file:
+            exported = ExportedModel(file)
+        else:
+            home = Workspace.current()
+            choice = choose_model(home, model)
+            exported = ExportedModel(choice.file)
             if choice.why:
                 click.echo(f"model {choice.name}, {choice.why}", err=True)
-        app = create_app(ExportedModel(file))
+            if problem := outdated(home, exported):
+                click.echo(f"warning: {problem}", err=True)
+        app = create_app(exported)
     # Its own words about the address and about what it cannot bind to are on stderr.
     uvicorn.run(app, host=host, port=port, timeout_keep_alive=5, server_header=False)

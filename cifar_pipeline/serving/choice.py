@@ -8,7 +8,7 @@ from cifar_pipeline.artifacts import read_json
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.models.saved import HISTORY, PROVENANCE, load_labels
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.serving.exported import MODEL
+from cifar_pipeline.serving.exported import MODEL, ExportedModel
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,24 @@ def choose_model(home: Workspace, name: str | None) -> Choice:
     best = max(scores, key=lambda name: scores[name])
     why = f"the best of {len(scores)} by validation accuracy, {scores[best][1]:.1%}"
     return Choice(best, home.export(best) / MODEL, why)
+
+
+def outdated(home: Workspace, model: ExportedModel) -> str:
+    """What is wrong with an exported model of the workspace, in words; empty if nothing is.
+
+    It answers all the same, because a model that is being replaced is of use meanwhile.
+    """
+    name = model.path.parent.name
+    again = f"`cifar export {name}` makes it anew"
+    if model.name != name:
+        return f"{model.path} is the export of another model, {model.name}; {again}"
+    provenance = home.model(name) / PROVENANCE
+    if not provenance.is_file():
+        return ""  # the export came alone, as from a DVC remote
+    trained = read_json(provenance, ("model_sha256",))["model_sha256"]
+    if trained != model.provenance["model_sha256"]:
+        return f"{name} was trained again after its export, which is what answers; {again}"
+    return ""
 
 
 def _validated(home: Workspace, name: str) -> tuple[int, float] | None:

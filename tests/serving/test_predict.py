@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from cifar_pipeline.artifacts import write_json
 from cifar_pipeline.cli import main
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.serving.choice import choose_model
@@ -179,6 +181,27 @@ def test_the_best_on_validation_images_answers(tmp_path):
     assert choose_model(home, "weak").name == "weak"
 
 
+def test_an_export_of_an_earlier_training_or_of_another_model_is_told(
+    served, exported, album, tmp_path, monkeypatch
+):
+    home = Workspace(tmp_path)
+    for name in ("cnn9", "cnn"):
+        home.export(name).mkdir(parents=True)
+        (home.export(name) / "model.onnx").symlink_to(exported)
+    shutil.copytree(served.model("cnn9"), home.model("cnn9"))
+    monkeypatch.setenv("CIFAR_ROOT", str(tmp_path))
+
+    def warned(name):
+        done = CliRunner().invoke(main, ["predict", str(album / "a.jpg"), "--model", name])
+        assert done.exit_code == 0, done.output
+        return done.stderr
+
+    assert warned("cnn9") == ""
+    assert "is the export of another model, cnn9; `cifar export cnn`" in warned("cnn")
+    write_json(home.model("cnn9") / "provenance.json", {"model_sha256": "of other weights"})
+    assert "cnn9 was trained again after its export" in warned("cnn9")
+
+
 def test_batches_answer_as_single_photographs_do(exported):
     predictor = Predictor(ExportedModel(exported))
     sources = [
@@ -198,6 +221,7 @@ def test_batches_answer_as_single_photographs_do(exported):
 COST = f"""
 import sys, time
 start = time.perf_counter()
+from cifar_pipeline.artifacts import write_json
 from cifar_pipeline.cli import main
 main(sys.argv[1:], standalone_mode=False)
 print(time.perf_counter() - start, file=sys.stderr)

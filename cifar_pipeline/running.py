@@ -128,7 +128,10 @@ def _execute(home: Workspace, keys: Sequence[Key], log: Path, resume: str) -> No
         process.communicate()
         raise
     if process.wait():
-        raise PipelineError(f"the run failed; the whole log is in {log}")
+        raise PipelineError(
+            f"the run failed; the whole log is in {log}. When the cause is mended, `{resume}` goes "
+            "on from here"
+        )
     click.echo(f"done in {(time.monotonic() - started) / 60:.1f} min")
 
 

@@ -84,10 +84,16 @@ def predict(
                 rows += predictor.rows(prediction)
             if plot and prediction.error is None and len(drawn) < DRAWN:
                 drawn.append(prediction)
-        if parquet:
-            _save(rows, parquet)
-        if plot:
-            _plot(choice.name, drawn, plot)
+        try:
+            if parquet:
+                _save(rows, parquet)
+            if plot:
+                _plot(choice.name, drawn, plot)
+        except OSError as error:
+            raise PipelineError(
+                f"{error.filename or 'the file'} cannot be written ({error.strerror or error}); "
+                "name a place that can"
+            ) from None
     if failed:
         click.echo(f"{failed:,} of {len(found.sources):,} files could not be read", err=True)
         raise SystemExit(1)

@@ -59,7 +59,7 @@ class ExportedModel:
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # of its errors we speak ourselves
+        options.log_severity_level = 4  # of its errors we speak ourselves
         # Threads that wait busily take the processor from those that decode the next photographs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
@@ -96,8 +96,16 @@ class ExportedModel:
         Args:
             images: uint8 (N, H, W, 3) RGB. Of other sizes than 32×32 the centre square is resized,
                 as `serving.photographs` does it.
+
+        Raises: PipelineError when onnxruntime cannot compute the file.
         """
-        return Answers(*self._session.run(list(OUTPUTS), {INPUT: images}))
+        try:
+            return Answers(*self._session.run(list(OUTPUTS), {INPUT: images}))
+        except Exception as error:  # onnxruntime has a type of error for each of its codes
+            raise PipelineError(
+                f"{self.path} cannot be computed here ({' '.join(str(error).split()):.200}); "
+                "export the model again"
+            ) from None
 
     def answers(self, images: np.ndarray, batch: int = BATCH) -> Iterator[Answers]:
         """Batches of `answer`, in order."""

@@ -35,10 +35,13 @@ def find_photographs(arguments: Iterable[str]) -> Found:
         arguments: files; folders, for the images in them and in their subfolders; patterns such
             as `holiday/**/*.jpg`; and `-` for an image on standard input.
 
-    Raises: PipelineError for an address on the web, or when standard input is named twice.
+    Raises: PipelineError for an empty name or an address on the web, or when standard input is
+        named twice.
     """
     arguments = list(arguments)
     for argument in arguments:
+        if not argument:
+            raise PipelineError("one of the photographs has an empty name; name a file or a folder")
         if re.match(r"[a-z][a-z0-9+.-]+://", argument, flags=re.IGNORECASE):
             raise PipelineError(
                 f"{argument} is an address, and nothing is fetched; download the photograph and "

@@ -4,6 +4,7 @@ benchmarks/results/serving.md says what each change brings.
 """
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 TO_CHANNELS_FIRST = [0, 3, 1, 2]
+HEIGHT_AND_WIDTH = [2, 3]
+"""of images (N, C, H, W)"""
 
 
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -93,12 +96,24 @@ def _pool_instead_of_averaging(graph: onnx.GraphProto) -> None:
     """Let the means (N, C) that are reshaped to (N, 1, 1, C), and transposed, be pooled to
     (N, C, 1, 1) at once, without reordering what the convolutions before them computed."""
     makers = {value: node for node in graph.node for value in node.output}
+    constants = {constant.name: constant for constant in graph.initializer}
     for node in graph.node:
         reshaped = makers.get(node.input[0]) if node.op_type == "Transpose" else None
         mean = makers.get(reshaped.input[0]) if reshaped and reshaped.op_type == "Reshape" else None
-        if mean and mean.op_type == "ReduceMean" and _attribute(node, "perm") == TO_CHANNELS_FIRST:
+        if (
+            mean
+            and mean.op_type == "ReduceMean"
+            and _axes(mean, constants) == HEIGHT_AND_WIDTH
+            and _attribute(node, "perm") == TO_CHANNELS_FIRST
+        ):
             pooled = helper.make_node("GlobalAveragePool", mean.input[:1], node.output)
             node.CopyFrom(pooled)
+
+
+def _axes(mean: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> list[int]:
+    """What it is a mean over; images of 1×1 pixels are averaged where the channels come last."""
+    named = constants.get(mean.input[1]) if len(mean.input) > 1 else None
+    return numpy_helper.to_array(named).tolist() if named else _attribute(mean, "axes") or []
 
 
 def _attribute(node: onnx.NodeProto, name: str) -> Any:

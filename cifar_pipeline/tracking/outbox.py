@@ -101,8 +101,9 @@ class Outbox:
         path = self.folder / EVENTS
         if not path.is_file():
             return []
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [self._read(line) for line in lines if line.endswith("\n")]
+        # Not `splitlines`, which also divides at characters that JSON leaves as they are.
+        *lines, _ = path.read_text(encoding="utf-8").split("\n")
+        return [self._read(line) for line in lines]
 
     def _read(self, line: str) -> Sent | None:
         try:

@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import numpy_helper
 
@@ -185,6 +186,19 @@ def test_the_same_weights_give_the_same_bytes(served, tmp_path, recipe):
     ).stdout
     assert again == first
     assert elsewhere == first
+
+
+@pytest.mark.numeric
+@pytest.mark.slow
+def test_a_network_whose_last_map_is_a_pixel_is_exported(served, images, tmp_path):
+    """EfficientNet-B0 of 32 pixels, as in the profile `smoke`: means over 1×1 are other nodes."""
+    from cifar_pipeline.dataset.table import read_table
+
+    model = save_model(tmp_path / "model", read_table(served.table), **EFFICIENTNET)
+    onnx.save(to_onnx(model, TEMPERATURE), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (logits,) = session.run(["logits"], {"image": images[:16]})
+    assert off(logits, model.predict(images[:16], verbose=0)) < 1e-4
 
 
 @pytest.mark.numeric

@@ -43,7 +43,7 @@ def test_a_run_that_fails_is_an_error_that_names_the_log(run, tmp_path):
 
 def test_the_same_is_not_run_twice_at_once(run, tmp_path):
     """They would share the log and the checkpoints."""
-    program = "import time; print('epoch 1/6', flush=True); time.sleep(60)"
+    program = "import time; print('epoch 1/6', flush=True); time.sleep(5)"
     log = tmp_path / "data" / "pipeline.log"
     code = (
         "import sys; from pathlib import Path; from cifar_pipeline import running\n"

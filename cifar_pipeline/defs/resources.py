@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from cifar_pipeline.defs.following import Follower
+from cifar_pipeline.defs.follower import Follower
 from cifar_pipeline.defs.steps import REPORTED_ONLY, Step
 from cifar_pipeline.errors import PipelineError, refusals_in_words
 from cifar_pipeline.graph.plan import version_of

@@ -15,7 +15,8 @@ import dagster as dg
 
 from cifar_pipeline.artifacts import digest_of, dvc_md5, remove, replace, staging_path
 from cifar_pipeline.checks import Check
-from cifar_pipeline.defs.following import Follower, follow
+from cifar_pipeline.defs.follower import Follower
+from cifar_pipeline.defs.following import follow
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.graph.plan import in_dvc, read_code_again, text_of
 from cifar_pipeline.graph.stages import Stage, build_stages

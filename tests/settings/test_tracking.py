@@ -46,8 +46,8 @@ def test_a_tracker_that_is_switched_on_makes_nothing_stale(params_file):
 
 
 def test_no_artefact_depends_on_the_code_of_the_tracking(params_file):
-    """Not even on that of the hooks: see `following.py`."""
+    """Not even on that of the hooks: see `follower.py`."""
     for stage in build_stages(load_params(params_file)).values():
         text = text_of(stage)
         assert '"tracking.' not in text
-        assert "following" not in text
+        assert "follow" not in text

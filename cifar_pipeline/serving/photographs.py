@@ -45,6 +45,8 @@ STRIP = 64
 """Rows that are converted to RGB at once."""
 OTHER_PROGRAMS = ("EPS", "WMF")
 """What Pillow has another program draw."""
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom, as Pillow has them."""
 
 # For images within images, as in icons, whose size only Pillow sees. It refuses twice as many.
 Image.MAX_IMAGE_PIXELS = PATIENT.pixels // 2
@@ -90,9 +92,13 @@ def read_photograph(source: Path | bytes, limits: Limits = PATIENT) -> Photograp
     # Whole pixels, as the exported model cuts; ImageOps.fit would cut through the middle of some.
     side = min(upright.size)
     left, top = (upright.width - side) // 2, (upright.height - side) // 2
-    square = upright.crop((left, top, left + side, top + side))
-    del upright  # of a large photograph it has hundreds of megabytes
-    small = _in_rgb(square).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    square = (left, top, left + side, top + side)
+    # Pillow, too, resizes across first, so that each strip can be made narrow by itself: a copy of
+    # a large photograph would have hundreds of megabytes.
+    narrow = Image.new("RGB", (SIDE, side))
+    for strip, row in _rgb_strips(upright, square):
+        narrow.paste(strip.resize((SIDE, strip.height), Image.Resampling.BICUBIC), (0, row))
+    small = narrow.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     return Photograph(np.asarray(small), *size, kind)
 
 
@@ -121,7 +127,9 @@ def _decoded(source: Path | bytes, limits: Limits) -> tuple[Image.Image, tuple[i
     except UnidentifiedImageError:
         raise PipelineError(_what_it_is(content)) from None
     except Exception as error:  # Pillow's decoders raise what they like for damaged files
-        raise PipelineError(f"the image is damaged: {error!s:.200}") from None
+        raise PipelineError(
+            f"the image is damaged ({error!s:.200}); copy it again, or save it anew"
+        ) from None
 
 
 def read_content(path: Path, limits: Limits = PATIENT) -> bytes:
@@ -182,20 +190,27 @@ def _orientation(image: Image.Image) -> int:
 def _in_rgb(image: Image.Image) -> Image.Image:
     """The image in RGB, 8 bits a channel.
 
-    It is converted strip by strip, so that what a conversion needs in between stays small.
+    Strip by strip, so that what a conversion needs in between stays small.
     """
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
-    span = _span(image) if image.mode in ("I", "F") else None
     rgb = Image.new("RGB", image.size)
-    for box in _strips(image):
-        rgb.paste(_strip_in_rgb(image.crop(box), span), box)
+    for strip, row in _rgb_strips(image, (0, 0, *image.size)):
+        rgb.paste(strip, (0, row))
     return rgb
 
 
-def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
-    for top in range(0, image.height, STRIP):
-        yield 0, top, image.width, min(top + STRIP, image.height)
+def _rgb_strips(image: Image.Image, box: Box) -> Iterator[tuple[Image.Image, int]]:
+    """A part of an image in RGB, from the top: strips, and the row at which each begins."""
+    span = _span(image, box) if image.mode in ("I", "F") else None
+    for strip in _strips(box):
+        yield _strip_in_rgb(image.crop(strip), span), strip[1] - box[1]
+
+
+def _strips(box: Box) -> Iterator[Box]:
+    left, top, right, bottom = box
+    for row in range(top, bottom, STRIP):
+        yield left, row, right, min(row + STRIP, bottom)
 
 
 def _strip_in_rgb(strip: Image.Image, span: tuple[float, float] | None) -> Image.Image:
@@ -215,14 +230,12 @@ def _strip_in_rgb(strip: Image.Image, span: tuple[float, float] | None) -> Image
         white = Image.new("RGB", strip.size, "white")
         white.paste(opaque, mask=opaque.getchannel("A"))
         return white
-    return strip.convert("RGB")
+    return strip if strip.mode == "RGB" else strip.convert("RGB")
 
 
-def _span(image: Image.Image) -> tuple[float, float]:
+def _span(image: Image.Image, box: Box) -> tuple[float, float]:
     """The values that become black and white."""
-    ends = [
-        (values.min(), values.max()) for values in map(_finite, map(image.crop, _strips(image)))
-    ]
+    ends = [(values.min(), values.max()) for values in map(_finite, map(image.crop, _strips(box)))]
     low, high = float(min(end[0] for end in ends)), float(max(end[1] for end in ends))
     ranges = [(0.0, top) for top in (1.0, 255.0, 65_535.0) if low >= 0 and high <= top]
     return (ranges or [(low, high)])[0]

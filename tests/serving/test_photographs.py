@@ -134,6 +134,17 @@ def test_of_an_animation_the_first_frame_is_taken(kind):
     assert np.abs(right - RIGHT).max() < 12
 
 
+@pytest.mark.parametrize("size", [(1, 1), (7, 3), (33, 200), (640, 481)])
+def test_made_small_in_strips_it_is_what_it_is_as_a_whole(size):
+    width, height = size
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    image, side = Image.fromarray(pixels), min(size)
+    left, top = (width - side) // 2, (height - side) // 2
+    square = image.crop((left, top, left + side, top + side))
+    expected = np.asarray(square.resize((32, 32), Image.Resampling.BICUBIC))
+    assert (read_photograph(encoded(image, "PNG")).pixels == expected).all()
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (33, 32), (3000, 2)])
 def test_every_size_is_answered(size):
     photograph = read_photograph(encoded(picture(*size), "PNG"))

@@ -303,7 +303,7 @@ class TestDoors:
                     if "--single-item" in arguments:  # no plan was ever made for that name
                         assert f"data/plan/{stage}/{name}.json" in said
                     else:
-                        assert f"{key}.0: String should match pattern" in said
+                        assert f"{key}.0: '{name}' is not a name" in said
                     assert not (copy.root / "gone_through").exists()
                 params.write_bytes(before)
         finally:

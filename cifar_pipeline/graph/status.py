@@ -33,10 +33,11 @@ def record_plan(params: Params, home: Workspace) -> None:
 
 def reasons_to_run(params: Params, home: Workspace) -> dict[Key, list[str]]:
     """The stages that are stale or missing, each with the reasons; the plan must be recorded."""
-    found = stale_stages(home)
+    found, stages = stale_stages(home), build_stages(params)
+    made = {path for stage in stages.values() for path in stage.outputs}
     return {
-        key: list(_reasons(stage, found[stage.name], home))
-        for key, stage in build_stages(params).items()
+        key: [*_reasons(stage, found[stage.name], home), *_not_provided(stage, made, home)]
+        for key, stage in stages.items()
         if in_dvc(stage, params) and stage.name in found
     }
 
@@ -59,6 +60,19 @@ def _reasons(stage: Stage, found: list[Any], home: Workspace) -> Iterator[str]:
                 else [f"{path} is {_WORDS.get(change, change)}"]
             )
     yield from (f"{path} is {_WORDS.get(change, change)}" for path, change in outputs.items())
+
+
+def _not_provided(stage: Stage, made: set[str], home: Workspace) -> Iterator[str]:
+    """What a stage that was never made waits for, and no other stage makes."""
+    if stage.name in recorded_stages(home):
+        return  # DVC says so
+    for path in stage.inputs:
+        theirs = any(
+            f"{other}/".startswith(f"{path}/") or f"{path}/".startswith(f"{other}/")
+            for other in made
+        )
+        if not theirs and not (home.root / path).exists():
+            yield f"{path} is missing, and no stage makes it"
 
 
 def _plan_changes(stage: Stage, home: Workspace) -> Iterator[str]:

@@ -7,6 +7,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.settings.base import NOT_A_NAME
+
+PLAINLY = {
+    "string_pattern_mismatch": f"{{found!r:.60}} {NOT_A_NAME}",
+    "tuple_type": "{found!r:.60} is not a list; write it as [{found!s:.60}]",
+    "model_type": "{found!r:.60} has no keys; docs/configuration.md lists those that belong here",
+}
+"""Our words for pydantic's, by its names of errors."""
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -29,6 +37,8 @@ def problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
             lines.append(f"  {where}: no such key{nearest(str(problem['loc'][-1]), names)}")
         elif problem["type"] == "value_error":  # a rule of ours, which says what it found itself
             lines.append(f"  {where + ': ' if where else ''}{problem['ctx']['error']}")
+        elif problem["type"] in PLAINLY:
+            lines.append(f"  {where}: {PLAINLY[problem['type']].format(found=problem['input'])}")
         else:
             context = problem.get("ctx", {})
             found = context.get("tag", problem["input"])

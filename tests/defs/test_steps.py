@@ -150,6 +150,14 @@ def test_an_edit_during_the_step_is_not_recorded_with_what_it_made(home):
     assert reasons_to_run(params, home)[MODEL] == ["settings changed: recipe.epochs"]
 
 
+def test_photographs_that_are_not_there_are_named(home):
+    change_yaml(home.params, lambda found: found.update(photographs=["holiday"]))
+    params = load_params(home.params)
+    record_plan(params, home)
+    why = ["not made yet", "data/photographs/holiday is missing, and no stage makes it"]
+    assert reasons_to_run(params, home)["photo_predictions", "holiday"] == why
+
+
 @pytest.mark.parametrize("edit", [shorten, lambda home: select_profile(home.params, "quick")])
 def test_a_plan_that_changed_during_the_step_is_refused(home, edit):
     """As `cifar status`, or another run, leaves it."""

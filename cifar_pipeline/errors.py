@@ -13,6 +13,9 @@ REPAIRS = {
     errno.EROFS: "the disk can only be read; use a folder that can be written",
     errno.EACCES: "its permissions do not allow it; change them, and start again",
     errno.EPERM: "its permissions do not allow it; change them, and start again",
+    errno.EEXIST: "a file is where a folder has to be; name another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a part of the path is a file; name another place",
 }
 """What the machine refuses for reasons that are its user's to mend."""
 

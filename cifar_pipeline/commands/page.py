@@ -1,8 +1,10 @@
 """The command that serves the page."""
 
+from contextlib import suppress
+
 import click
 
-from cifar_pipeline.commands.shared import plain_errors
+from cifar_pipeline.commands.shared import plain_errors, require_port
 
 
 @click.command()
@@ -13,5 +15,6 @@ def app(host: str, port: int, open_browser: bool) -> None:
     """A page: models on your photographs, the test split, the leaderboard."""
     from cifar_pipeline.app.server import serve
 
-    with plain_errors():
+    with plain_errors(), suppress(KeyboardInterrupt):  # which is how one ends it
+        require_port(host, port)
         serve(host, port, open_browser=open_browser)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cifar_pipeline.commands.shared import plain_errors
+from cifar_pipeline.commands.shared import plain_errors, require_port
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.paths import Workspace
 
@@ -31,6 +31,7 @@ def serve(model: str | None, file: Path | None, host: str, port: int) -> None:
     if model and file:
         raise click.UsageError("--model and --file are two ways to say the same; name one")
     with plain_errors():
+        require_port(host, port)
         try:
             import uvicorn
 
@@ -50,5 +51,5 @@ def serve(model: str | None, file: Path | None, host: str, port: int) -> None:
             if problem := outdated(home, exported):
                 click.echo(f"warning: {problem}", err=True)
         app = create_app(exported)
-    # Its own words about the address and about what it cannot bind to are on stderr.
+    # Its own words about the address are on stderr.
     uvicorn.run(app, host=host, port=port, timeout_keep_alive=5, server_header=False)

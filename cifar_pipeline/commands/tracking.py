@@ -9,7 +9,11 @@ from cifar_pipeline.paths import Workspace
 
 @click.command()
 @click.option(
-    "--wait", default=60.0, show_default=True, help="Seconds to wait for a tracker, for each run."
+    "--wait",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Seconds to wait for a tracker, for each run.",
 )
 def track(wait: float) -> None:
     """Send what trackers have missed, and say how to see what they have."""
@@ -26,8 +30,12 @@ def track(wait: float) -> None:
                 "params.yaml names no tracker; `tracking: {mlflow: {store: local}}` switches on "
                 "one that needs no account"
             )
+        tracked = False
         for line in send_waiting(home.tracking / RUNS, chosen, wait):
+            tracked = True
             click.echo(line)
+        if not tracked:
+            click.echo("no training has been tracked yet; the next one will be")
     for name, settings in chosen.items():
         seen = HOW_TO_SEE[name](settings.model_dump(mode="json"), home.tracking)
         click.echo(f"{TITLES[name]}: {seen}")

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from cifar_pipeline.drawing.pixels import centre_square, with_attention
 from cifar_pipeline.drawing.style import BLUE, GREY, INK, ORANGE, own_style
 
 ROW_INCHES = 2.5
@@ -51,34 +52,17 @@ def plot_predictions(model: str, photographs: Sequence[Shown]) -> Figure:
     return figure
 
 
-def _square(image: np.ndarray) -> tuple[int, int, int]:
-    """Left, top and side of the centre square."""
-    height, width = image.shape[:2]
-    side = min(height, width)
-    return (width - side) // 2, (height - side) // 2, side
-
-
 def _photograph(panel: Axes, shown: Shown) -> None:
     panel.imshow(shown.photograph)
-    left, top, side = _square(shown.photograph)
-    panel.add_patch(
-        Rectangle((left - 0.5, top - 0.5), side, side, fill=False, color=ORANGE, linewidth=1.5)
-    )
+    height, width = shown.photograph.shape[:2]
+    side = min(height, width)
+    corner = ((width - side) // 2 - 0.5, (height - side) // 2 - 0.5)
+    panel.add_patch(Rectangle(corner, side, side, fill=False, color=ORANGE, linewidth=1.5))
     panel.set_xlabel(shown.title, fontsize=9, color=INK, parse_math=False)
 
 
 def _overlay(panel: Axes, shown: Shown) -> None:
-    left, top, side = _square(shown.photograph)
-    panel.imshow(shown.photograph[top : top + side, left : left + side])
-    panel.imshow(
-        shown.attention,
-        cmap="inferno",
-        vmin=0,
-        vmax=1,
-        alpha=0.55,
-        interpolation="bilinear",
-        extent=(-0.5, side - 0.5, side - 0.5, -0.5),
-    )
+    panel.imshow(with_attention(centre_square(shown.photograph), shown.attention))
     if not shown.attention.any():
         panel.set_xlabel("no part speaks for the class", fontsize=9, color=GREY)
 

@@ -37,21 +37,10 @@ def choose_model(home: Workspace, name: str | None) -> Choice:
     exported = exported_models(home)
     if name is not None:
         if name not in exported:
-            others = f"; exported are {', '.join(exported)}" if exported else ""
-            raise PipelineError(
-                f"there is no exported model '{name}' in {home.export(name)}; make it with "
-                f"`cifar export {name}`{others}"
-            )
+            raise PipelineError(f"there is no exported model '{name}'; {_repair(home, name)}")
         return Choice(name, home.export(name) / MODEL, "")
     if not exported:
-        trained = sorted(file.parent.name for file in home.model("x").parent.glob(f"*/{HISTORY}"))
-        repair = (
-            f"`cifar export {trained[0]}` exports one of those that are trained "
-            f"({', '.join(trained)})"
-            if trained
-            else "`cifar run` trains models, and `cifar export NAME` exports one"
-        )
-        raise PipelineError(f"no model has been exported yet; {repair}")
+        raise PipelineError(f"no model has been exported yet; {_repair(home, name)}")
     if len(exported) == 1:
         only = exported[0]
         return Choice(only, home.export(only) / MODEL, "the only one that is exported")
@@ -64,6 +53,22 @@ def choose_model(home: Workspace, name: str | None) -> Choice:
     best = max(scores, key=lambda name: scores[name])
     why = f"the best of {len(scores)} by validation accuracy, {scores[best][1]:.1%}"
     return Choice(best, home.export(best) / MODEL, why)
+
+
+def _repair(home: Workspace, name: str | None) -> str:
+    """What to do for want of the exported model `name`, or of any."""
+    exported = exported_models(home)
+    trained = sorted(file.parent.name for file in home.model("x").parent.glob(f"*/{HISTORY}"))
+    if name in trained:
+        return f"`cifar export {name}` makes it"
+    if exported:
+        return f"exported are {', '.join(exported)}"
+    if trained:
+        return (
+            f"`cifar export {trained[0]}` exports one of those that are trained "
+            f"({', '.join(trained)})"
+        )
+    return "`cifar run` trains models, and exports them"
 
 
 def outdated(home: Workspace, model: ExportedModel) -> str:

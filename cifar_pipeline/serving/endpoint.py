@@ -163,6 +163,7 @@ def create_app(model: ExportedModel, limits: RequestLimits | None = None) -> Fas
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The form cannot be read, or has fields that are not files."},
     408: {"description": "The request took too long to arrive."},
     413: {"description": "The request is too large, or has too many images."},
     422: {"description": "No image of the request can be read, or `top` is out of range."},

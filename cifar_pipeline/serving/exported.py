@@ -55,7 +55,7 @@ class ExportedModel:
         self.path = path
         if not path.is_file():
             raise PipelineError(
-                f"there is no exported model at {path}; make it with `cifar export {_model(path)}`"
+                f"there is no exported model at {path}; `cifar export NAME` exports a trained one"
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -111,7 +111,3 @@ class ExportedModel:
         """Batches of `answer`, in order."""
         for start in range(0, len(images), batch):
             yield self.answer(images[start : start + batch])
-
-
-def _model(path: Path) -> str:
-    return path.parent.name

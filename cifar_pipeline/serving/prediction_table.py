@@ -1,7 +1,8 @@
 """Predictions on photographs as Parquet files."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,25 @@ FOLDER_SCHEMA = pa.schema(
 WRITTEN_AT_ONCE = 1_000
 
 
-def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write rows of `Predictor.rows`, replacing the file."""
-    with replacing_file(path) as new:
-        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), new)
+@contextmanager
+def writing_rows(
+    path: Path, schema: pa.Schema
+) -> Iterator[Callable[[Iterable[dict[str, Any]]], None]]:
+    """Yield what appends rows to a table, which replaces the file `path` when the block succeeds.
+
+    Raises: OSError at once where no file can be written.
+    """
+    waiting: list[dict[str, Any]] = []
+    with replacing_file(path) as new, pq.ParquetWriter(new, schema) as writer:
+
+        def append(rows: Iterable[dict[str, Any]]) -> None:
+            waiting.extend(rows)
+            if len(waiting) >= WRITTEN_AT_ONCE:
+                writer.write_table(pa.Table.from_pylist(waiting, schema))
+                waiting.clear()
+
+        yield append
+        writer.write_table(pa.Table.from_pylist(waiting, schema))
 
 
 def predict_folder(
@@ -64,18 +80,13 @@ def predict_folder(
     failed: dict[str, str] = {}
     rows = unlike = 0
     start = time.monotonic()
-    with replacing_file(path) as new, pq.ParquetWriter(new, FOLDER_SCHEMA) as writer:
+    with writing_rows(path, FOLDER_SCHEMA) as append:
         for model in models:
-            batch: list[dict[str, Any]] = []
             for row in _rows(Predictor(ExportedModel(model)), sources):
                 rows, unlike = rows + 1, unlike + (row["none_of_these"] is True)
                 if row["error"]:
                     failed[row["file"]] = row["error"]
-                batch.append(row)
-                if len(batch) == WRITTEN_AT_ONCE:
-                    writer.write_table(pa.Table.from_pylist(batch, FOLDER_SCHEMA))
-                    batch = []
-            writer.write_table(pa.Table.from_pylist(batch, FOLDER_SCHEMA))
+                append([row])
     figures = {
         "dagster/row_count": rows,
         "photographs": len(sources),

@@ -63,7 +63,7 @@ def test_a_port_that_is_taken_is_a_sentence(tmp_path):
             *("app", "--host", "127.0.0.1", "--port", port),
         )
     assert done.returncode == 1
-    assert f"Port {port} is not available" in done.stderr
+    assert f"127.0.0.1:{port} (Address already in use); choose another port" in done.stderr
     assert "Traceback" not in done.stderr
 
 

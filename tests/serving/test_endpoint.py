@@ -160,7 +160,7 @@ def test_the_model_and_the_interface_describe_themselves(server, exported):
     interface = requests.get(f"{server}/openapi.json", timeout=10).json()
     operation = interface["paths"]["/predict"]["post"]
     assert {"multipart/form-data", "image/jpeg"} <= set(operation["requestBody"]["content"])
-    assert {"200", "408", "413", "422", "503"} <= set(operation["responses"])
+    assert {"200", "400", "408", "413", "422", "503"} <= set(operation["responses"])
     assert interface["components"]["schemas"]["Guess"]["properties"]["class"]["examples"]
 
 
@@ -192,6 +192,7 @@ def test_the_command_serves_this_machine_alone(exported, tmp_path):
         (["--file", "pyproject.toml"], "damaged or no ONNX file"),
         (["--file", "x.onnx", "--model", "cnn9"], "name one"),
         (["--port", "70000"], "70000 is not in the range"),
+        (["--host", "203.0.113.1"], "or another address with --host"),
     ],
 )
 def test_what_cannot_be_served_is_named(arguments, words):

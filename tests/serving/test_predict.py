@@ -84,7 +84,7 @@ def test_in_a_folder_a_broken_file_costs_one_row(predict, album):
     assert broken["probability"] == ""
     assert broken["sha256"] == hashlib.sha256(b"nothing").hexdigest()
     assert all(0 <= float(row["probability"]) <= 1 for row in rows if not row["error"])
-    assert "1 files that are no images are left out" in done.stderr
+    assert "left out because they are not images: 1" in done.stderr
     assert "1 of 3 files could not be read" in done.stderr
 
 
@@ -135,11 +135,7 @@ def test_standard_input_and_patterns(predict, album, monkeypatch):
     [
         (("https://example.org/cat.jpg",), "nothing is fetched; download the photograph"),
         (("a.jpg", "--top", "101"), "tells 100 apart; ask for 1 to 100"),
-        (("a.jpg", "--top", "0"), "ask for 1 to 100"),
-        (
-            ("a.jpg", "--model", "resnet50"),
-            "make it with `cifar export resnet50`; exported are cnn9",
-        ),
+        (("a.jpg", "--model", "resnet50"), "no exported model 'resnet50'; exported are cnn9"),
         (("-", "-"), "standard input holds one image"),
         ((".",), "there is no image in ."),
     ],
@@ -153,14 +149,41 @@ def test_mistakes_are_answered_in_a_sentence(predict, arguments, sentence, tmp_p
     assert isinstance(done.exception, SystemExit)
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--top", "0"), "0 is not in the range x>=1"),
+        (("--json", "--csv"), "both write to standard output; choose one"),
+        (("--plot", "shown.jpg"), "let the name end in .png, not 'shown.jpg'"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(predict, album, options, sentence):
+    done = predict(album / "a.jpg", *options)
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+
+
+@pytest.mark.parametrize("option", [("--parquet", "rows.parquet"), ("--plot", "shown.png")])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    predict, album, tmp_path, option
+):
+    (tmp_path / "file").touch()
+    name, target = option
+    done = predict(album / "a.jpg", "--json", name, tmp_path / "file" / target)
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert "name another place. Nothing was replaced" in done.stderr
+
+
 def test_without_an_exported_model_a_command_that_makes_one_is_named(
     predict, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("CIFAR_ROOT", str(tmp_path))
-    assert "`cifar run` trains models, and `cifar export NAME`" in predict("a.jpg").stderr
+    assert "`cifar run` trains models, and exports them" in predict("a.jpg").stderr
     (tmp_path / "data/models/mine").mkdir(parents=True)
     (tmp_path / "data/models/mine/history.csv").touch()
     assert "`cifar export mine` exports one of those" in predict("a.jpg").stderr
+    assert "`cifar export mine` makes it" in predict("a.jpg", "--model", "mine").stderr
 
 
 def test_the_best_on_validation_images_answers(tmp_path):

@@ -145,6 +145,14 @@ def test_the_command_sends_what_waits_and_says_how_to_see_it(workspace, server):
     assert "MLflow: they are on the server's page" in done.output
 
 
+def test_the_command_says_that_nothing_is_tracked_yet(workspace):
+    workspace.track(mlflow={"store": "local"})
+    done = CliRunner().invoke(main, ["track"])
+    assert done.exit_code == 0
+    assert "no training has been tracked yet" in done.output
+    assert CliRunner().invoke(main, ["track", "--wait", "-1"]).exit_code == 2
+
+
 def test_the_command_says_how_to_switch_a_tracker_on(workspace):
     done = CliRunner().invoke(main, ["track"])
     assert done.exit_code == 1

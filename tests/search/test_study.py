@@ -23,7 +23,7 @@ from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.settings.search import Search
 from tests.conftest import TRAIN_PER_CLASS
 from tests.search.test_space import SEARCH
-from tests.workspaces import CHECKOUT, copy_settings
+from tests.workspaces import CHECKOUT, change_yaml, copy_settings
 
 RECIPE = Recipe.model_validate(
     {
@@ -254,6 +254,8 @@ def sealed(prepared, tmp_path_factory):
     pq.write_table(table.slice(0, int(test.min())), home.table)
     pq.write_table(splits, home.splits)
     settings = copy_settings(home.root).read_text().replace("profile: quick", "profile: smoke")
+    recipe = home.root / "recipes/custom_search.yaml"
+    change_yaml(recipe, lambda found: found["search"]["smoke"]["draws"].update(folds=1))
     home.params.write_text(
         settings.replace("train_per_class: 20\n", f"train_per_class: {TRAIN_PER_CLASS}\n")
     )

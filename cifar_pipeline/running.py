@@ -105,7 +105,7 @@ def _execute(home: Workspace, keys: Sequence[Key], log: Path, resume: str) -> No
         "CIFAR_DOOR": "cifar",
     }
     started = time.monotonic()
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command_of(keys),
         cwd=home.root,
         env=environment,
@@ -114,20 +114,20 @@ def _execute(home: Workspace, keys: Sequence[Key], log: Path, resume: str) -> No
         text=True,
         encoding="utf-8",
         errors="replace",
-    )
-    log.write_bytes(b"")
-    try:
-        with _passing_on(process):
-            _show(process, log)
-    except KeyboardInterrupt:
-        _show(process, log)  # until it has ended: its steps say after which epoch they resume
-        click.echo(f"interrupted; `{resume}` takes it up again", err=True)
-        raise click.Abort from None
-    except OSError:  # nobody reads what is printed, as after `| head`, or the disk is full
-        process.terminate()
-        process.communicate()
-        raise
-    if process.wait():
+    ) as process:
+        log.write_bytes(b"")
+        try:
+            with _passing_on(process):
+                _show(process, log)
+        except KeyboardInterrupt:
+            _show(process, log)  # until it has ended: its steps say after which epoch they resume
+            click.echo(f"interrupted; `{resume}` takes it up again", err=True)
+            raise click.Abort from None
+        except OSError:  # nobody reads what is printed, as after `| head`, or the disk is full
+            process.terminate()
+            process.communicate()
+            raise
+    if process.returncode:
         raise PipelineError(
             f"the run failed; the whole log is in {log}. When the cause is mended, `{resume}` goes "
             "on from here"

@@ -129,7 +129,7 @@ def test_a_file_of_another_kind_is_an_error_in_words(exported, tmp_path, change,
 
 
 def test_a_missing_file_names_the_command(tmp_path):
-    with pytest.raises(PipelineError, match="make it with `cifar export cnn9`"):
+    with pytest.raises(PipelineError, match="`cifar export NAME` exports a trained one"):
         ExportedModel(tmp_path / "cnn9" / "model.onnx")
 
 

@@ -39,10 +39,10 @@ class Server:
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self):
-        if self._http:
-            self._http.shutdown()
-            self._http.server_close()
-            self._http = None
+        http, self._http = self._http, None  # two threads may call this
+        if http:
+            http.shutdown()
+            http.server_close()
 
     @property
     def address(self):

@@ -1,7 +1,9 @@
-"""What each ingredient of the `laptop` recipe of EfficientNetV2-B0 brings, on validation images.
+"""What each ingredient of a `laptop` recipe brings, on validation images.
 
-Command, with CIFAR_WEIGHTS_EFFICIENTNETV2_B0 set:
+Commands, with CIFAR_WEIGHTS_... set:
 python -m benchmarks.ingredients --work FOLDER > benchmarks/results/ingredients.md
+python -m benchmarks.ingredients --model efficientnet_b0 --work FOLDER \
+  > benchmarks/results/ingredients_b0.md
 
 Each row leaves out or changes one thing. All of them train on the same part of the training images,
 so that a row takes minutes, and are measured on the same validation images. An interrupted run
@@ -23,7 +25,7 @@ from cifar_pipeline.settings.recipe import Recipe, Schedule
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
 
-VARIANTS: dict[str, dict[str, Any]] = {
+V2_B0: dict[str, dict[str, Any]] = {
     "all of it": {},
     "64 pixels throughout": {"progressive": [], "image_size": 64},
     "128 pixels throughout": {"progressive": []},
@@ -42,6 +44,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "BatchNorm trained": {"freeze_batch_norm": False},
     "without label smoothing": {"label_smoothing": 0.0},
 }
+B0: dict[str, dict[str, Any]] = {
+    "all of it": {},
+    "half the learning rate": {"optimizer": {"learning_rate": 3e-4}},
+    "twice the learning rate": {"optimizer": {"learning_rate": 1.2e-3}},
+    "four blocks frozen": {"freeze_blocks": 4},
+    "BatchNorm trained": {"freeze_batch_norm": False},
+}
+STUDIES: dict[str, tuple[list[dict[str, int]], dict[str, dict[str, Any]]]] = {
+    "efficientnetv2_b0": ([{"size": 64, "epochs": 2}, {"size": 96, "epochs": 1}], V2_B0),
+    "efficientnet_b0": ([{"size": 96, "epochs": 1}], B0),
+}
+"""Each recipe's shorter progression, and what is changed of it."""
 
 
 def variant(base: Recipe, changes: dict[str, Any]) -> Recipe:
@@ -61,13 +75,14 @@ def main() -> None:
         "--work", type=Path, required=True, help="folder for finished rows and checkpoints"
     )
     parser.add_argument("--per-class", type=int, default=50)
+    parser.add_argument("--model", choices=STUDIES, default="efficientnetv2_b0")
     arguments = parser.parse_args()
     home = Workspace.current()
-    laptop = load_params(home.params).under("laptop").recipe("efficientnetv2_b0")
-    steps = [{"size": 64, "epochs": 2}, {"size": 96, "epochs": 1}]
+    laptop = load_params(home.params).under("laptop").recipe(arguments.model)
+    steps, variants = STUDIES[arguments.model]
     changes = {"progressive": steps, "train_per_class": arguments.per_class, "epochs": 4}
     base = Recipe.model_validate(laptop.model_dump() | changes)
-    recipes = {name: variant(base, changes) for name, changes in VARIANTS.items()}
+    recipes = {name: variant(base, changes) for name, changes in variants.items()}
     training = load_images(
         home.table, home.splits, "train", per_class=arguments.per_class, seed=base.seed
     )
@@ -99,10 +114,10 @@ def main() -> None:
     best = rows[0][1]["accuracy"]
     noise = 196 * (2 * best * (1 - best) / n) ** 0.5
     print("# What each ingredient brings\n")
-    print(f"`python -m benchmarks.ingredients --per-class {arguments.per_class}`; {describe()}.")
-    print(
-        f"EfficientNetV2-B0, {len(training):,} training images × {base.epochs} epochs; figures are"
-    )
+    options = f"--model {arguments.model} --per-class {arguments.per_class}"
+    print(f"`python -m benchmarks.ingredients {options}`; {describe()}.")
+    seen = f"{len(training):,} training images × {base.epochs} epochs"
+    print(f"`{arguments.model}`, {seen}; figures are")
     print(
         f"those of the last epoch on n = {n:,} validation images, with one seed. A difference below"
     )

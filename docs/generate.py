@@ -47,6 +47,8 @@ It is shown beside what the report's own code supports and what our runs reached
   images. A count must be equal.
 - It is *not reproduced* when it lies outside.
 - It is *not yet run* when there is no such run, whatever another recipe has reached.
+- Where a recipe was trained more than once under a profile, the ledger says how often the test
+  images were read: whoever changes a recipe after seeing its figure has chosen by that figure.
 
 `cifar ledger` prints this table from `cifar_pipeline/reports/claims.yaml` and
 `benchmarks/results/runs.json`. `cifar ledger --record` first adds the runs that `data/` holds.

@@ -14,7 +14,7 @@ def epoch_costs(model: keras.Model, recipe: Recipe) -> list[float]:
 
     Each layer counts once for the way forward, once for the gradient of its inputs if it or a layer
     before it trains, and once for that of its weights if they train. Most layers of an EfficientNet
-    wait for memory, not for arithmetic: the phases of `efficientnet_b0_final` are within a tenth of
+    wait for memory, not for arithmetic: the phases of EfficientNet-B0 were within a tenth of
     what they took (benchmarks/results/laptop.md). EfficientNetV2-B0's smallest images took more
     than their share.
 

@@ -4,6 +4,7 @@ Runs are recorded in a file of the repository, because data/ holds one run per m
 git.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,6 +147,8 @@ class Row:
     """the first run with the report's own settings, which decides"""
     others: tuple[tuple[str, Run], ...]
     """the best and the latest run with other settings, each with its label"""
+    reads: Mapping[tuple[str, str], int]
+    """how often the test split was read, by recipe and profile"""
 
     @property
     def metric(self) -> str:
@@ -171,9 +174,11 @@ class Row:
     def settings(self, run: Run) -> str:
         """What tells `run` from the others."""
         recipe = f"recipe {run.recipe}, " if run.recipe == self.claim.variant else ""
+        reads = self.reads[run.recipe, run.profile]
+        times = f", of {reads} readings of the test split" if reads > 1 else ""
         return (
             f"{recipe}profile {run.profile}, from {starting_point(run.weights)}, "
-            f"{count(run.n)} images, run {run.run_id[:8]}"
+            f"{count(run.n)} images, run {run.run_id[:8]}{times}"
         )
 
     def cells(self) -> dict[str, str]:
@@ -270,6 +275,15 @@ def record(path: Path, runs: Sequence[Run]) -> None:
     write_json(path, [run.model_dump(mode="json") for run in runs])
 
 
+def readings(runs: Sequence[Run]) -> Counter[tuple[str, str]]:
+    """How often the test split was read, by recipe and profile: once a run.
+
+    A recipe that was changed after its figure was seen was chosen by that figure, if only a little.
+    Its runs stay recorded under its name, so that each figure says how many there were.
+    """
+    return Counter((run.recipe, run.profile) for run in runs)
+
+
 def judge(claim: Claim, runs: Sequence[Run]) -> Row:
     """The ledger's row of `claim`, by the rule that stands in claims.yaml."""
     own = sorted(
@@ -294,7 +308,7 @@ def judge(claim: Claim, runs: Sequence[Run]) -> Row:
         _, low, high = reruns[0].measured(claim.metric)
         verdict = "reproduced" if low <= figure <= high else "not reproduced"
     others = _best_and_latest(claim, [run for run in own if run not in reruns])
-    return Row(claim, verdict, reruns[0] if reruns else None, others)
+    return Row(claim, verdict, reruns[0] if reruns else None, others, readings(runs))
 
 
 def ledger(runs: Sequence[Run]) -> list[Row]:
@@ -374,11 +388,13 @@ def _described(runs: Sequence[Run]) -> Table:
         "profile",
         "seed",
         *SHOWN,
+        "readings of the test split",
         "training, min",
         "finished",
         "run",
         "started from",
     ]
+    reads = readings(runs)
     rows = [
         [
             run.recipe,
@@ -390,6 +406,7 @@ def _described(runs: Sequence[Run]) -> Table:
                 )
                 for key in SHOWN.values()
             ),
+            count(reads[run.recipe, run.profile]),
             decimal(run.training_s / 60, 1),
             run.finished[:10],
             run.run_id[:8],

@@ -139,6 +139,17 @@ def test_the_best_loss_is_the_lowest_and_a_count_has_no_best():
     assert judge(count, [low, high]).others == (("latest", high),)
 
 
+def test_how_often_the_test_split_was_read_is_told():
+    """By recipe and profile; a first reading needs no words."""
+    first = run(profile="laptop")
+    second = run(profile="laptop", run_id="second", finished="2026-03-01T00:00:00+00:00")
+    told = judge(CLAIM, [first]).cells()["runs with other settings"]
+    assert "readings" not in told
+    told = judge(CLAIM, [first, second, run()]).cells()
+    assert told["runs with other settings"].endswith("second, of 2 readings of the test split")
+    assert "readings" not in told["re-run with its settings"]
+
+
 def test_a_variant_is_shown_and_decides_nothing():
     """Even when it has the paper's settings otherwise."""
     row = judge(CLAIM.model_copy(update={"variant": "cnn9_longer"}), [run(recipe="cnn9_longer")])

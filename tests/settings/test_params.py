@@ -304,8 +304,7 @@ def test_what_a_step_does_not_say_is_as_the_recipe_has_it(params_file):
         for name, epochs in (("efficientnet_b0", 7), ("efficientnetv2_b0", 10))
     }
     assert (
-        phases["efficientnet_b0"]
-        == [(96, True, 2)] + [(128, True, 3)] * 3 + [(160, True, 3)] * 3
+        phases["efficientnet_b0"] == [(96, True, 2)] + [(128, True, 3)] * 3 + [(160, True, 3)] * 3
     )
     assert (
         phases["efficientnetv2_b0"]

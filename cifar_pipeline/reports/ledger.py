@@ -5,14 +5,14 @@ git.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 import yaml
-from pydantic import TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from cifar_pipeline.artifacts import read_json, replacing_folder, write_json
 from cifar_pipeline.drawing.numbers import NONE, count, decimal, percent
@@ -99,6 +99,8 @@ class Published(Settings):
 
     reports: dict[str, Publication]
     claims: tuple[Claim, ...]
+    imagenet_files: dict[str, str] = Field(default_factory=dict)
+    """sha256 of files that hold the ImageNet weights which Keras fetches, by name"""
 
     @model_validator(mode="after")
     def _every_claim_has_a_report(self) -> "Published":
@@ -117,6 +119,8 @@ class Run(Settings):
     profile: str
     seed: int
     weights: str
+    weights_sha256: str = ""
+    """of the file that it started from; empty for weights that Keras fetches, and for none"""
     n: int
     parameters: int
     trainable_parameters: int
@@ -243,6 +247,7 @@ def run_of(recipe: str, folder: Path) -> Run | None:
             "run_id": provenance["run"]["id"],
             "seed": provenance["recipe"]["seed"],
             "weights": provenance["weights"]["name"],
+            "weights_sha256": provenance["weights"].get("sha256", ""),
             "n": metrics["n"],
             "metrics": {key: metrics[key] for key in keys},
         }
@@ -284,8 +289,12 @@ def readings(runs: Sequence[Run]) -> Counter[tuple[str, str]]:
     return Counter((run.recipe, run.profile) for run in runs)
 
 
-def judge(claim: Claim, runs: Sequence[Run]) -> Row:
-    """The ledger's row of `claim`, by the rule that stands in claims.yaml."""
+def judge(claim: Claim, runs: Sequence[Run], imagenet: Collection[str] = ()) -> Row:
+    """The ledger's row of `claim`, by the rule that stands in claims.yaml.
+
+    Args:
+        imagenet: sha256 of the files that count as the weights `imagenet`.
+    """
     own = sorted(
         (
             run
@@ -297,7 +306,9 @@ def judge(claim: Claim, runs: Sequence[Run]) -> Row:
     reruns = [
         run
         for run in own
-        if run.recipe == claim.recipe and run.profile == PAPER and run.weights == claim.weights
+        if run.recipe == claim.recipe
+        and run.profile == PAPER
+        and claim.weights in (run.weights, "imagenet" if run.weights_sha256 in imagenet else None)
     ]
     figure = claim.output if claim.value is None else claim.value
     if figure is None:
@@ -313,7 +324,9 @@ def judge(claim: Claim, runs: Sequence[Run]) -> Row:
 
 def ledger(runs: Sequence[Run]) -> list[Row]:
     """One row per claim."""
-    return [judge(claim, runs) for claim in load_published().claims]
+    published = load_published()
+    files = set(published.imagenet_files.values())
+    return [judge(claim, runs, files) for claim in published.claims]
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -87,6 +87,16 @@ def test_the_rule(runs, verdict):
     assert judge(CLAIM, runs).verdict == verdict
 
 
+def test_a_file_that_holds_the_imagenet_weights_counts_as_them():
+    """It is known by its checksum, not by its name."""
+    claim = CLAIM.model_copy(update={"weights": "imagenet"})
+    from_file = run(weights="b0.h5", weights_sha256="a" * 64)
+    assert judge(claim, [from_file], {"a" * 64}).verdict == "reproduced"
+    assert judge(claim, [from_file], {"b" * 64}).verdict == "not yet run"
+    assert judge(claim, [run(weights="b0.h5")], {"a" * 64}).verdict == "not yet run"
+    assert judge(CLAIM, [from_file], {"a" * 64}).verdict == "not yet run"
+
+
 def test_counts_must_be_equal_and_losses_inside():
     parameters, loss = (
         CLAIM.model_copy(update={"metric": metric, "value": value})

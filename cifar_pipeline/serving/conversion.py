@@ -8,6 +8,7 @@ were frozen first converts.
 import json
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.compose
 import onnx.parser
@@ -63,7 +64,8 @@ def to_onnx(model: keras.Model, temperature: float) -> onnx.ModelProto:
     Args:
         model: uint8 (N, 32, 32, 3) to logits.
     """
-    network = canonical(simplified(_converted(model, temperature)), ["pixels"], OUTPUTS)
+    converted = simplified(_converted(model, temperature), _resized)
+    network = canonical(converted, ["pixels"], OUTPUTS)
     for value in (*network.graph.input, *network.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "n"
     square = onnx.parser.parse_model(SQUARE)
@@ -81,6 +83,13 @@ def in_float32(model: keras.Model) -> keras.Model:
     converted = keras.Model.from_config(config)
     converted.set_weights(model.get_weights())
     return converted
+
+
+def _resized(images: np.ndarray, size: tuple[int, int], mode: str) -> np.ndarray:
+    """As the networks' own layer resizes."""
+    interpolation = {"cubic": "bicubic", "linear": "bilinear", "nearest": "nearest"}[mode]
+    layer = keras.layers.Resizing(*size, interpolation, dtype="float32")
+    return keras.ops.convert_to_numpy(layer(images, training=False))
 
 
 def _converted(model: keras.Model, temperature: float) -> onnx.ModelProto:

@@ -73,6 +73,22 @@ def test_another_temperature_is_refused(trained, exported, images):
 
 
 @pytest.mark.numeric
+@pytest.mark.parametrize(
+    ("size", "interpolation"),
+    [(16, "bicubic"), (96, "bicubic"), (160, "bicubic"), (48, "bilinear"), (48, "nearest")],
+)
+def test_images_are_resized_as_they_were_in_training(served, images, tmp_path, size, interpolation):
+    from cifar_pipeline.dataset.table import read_table
+
+    settings = CNN9 | {"image_size": size, "interpolation": interpolation}
+    model = save_model(tmp_path / "model", read_table(served.table), **settings)
+    onnx.save(to_onnx(model, TEMPERATURE), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (logits,) = session.run(["logits"], {"image": images[:50]})
+    assert off(logits, model.predict(images[:50], verbose=0)) < 1e-5
+
+
+@pytest.mark.numeric
 def test_half_precision_is_exported_in_single(served, tmp_path):
     from cifar_pipeline.dataset.table import read_table
 

@@ -45,6 +45,9 @@ It is shown beside what the report's own code supports and what our runs reached
 - A claim is *reproduced* when it lies inside the 95% interval of a run with the report's own
   settings (the profile `paper`), started from the same weights and measured on all 10,000 test
   images. A count must be equal.
+- Where there are runs with three seeds or more, it is *reproduced* when it lies inside the 95%
+  prediction interval of one further training (Student's t, over the seeds). Then the ledger shows
+  the mean and that interval.
 - It is *not reproduced* when it lies outside.
 - It is *not yet run* when there is no such run, whatever another recipe has reached.
 - Where a recipe was trained more than once under a profile, the ledger says how often the test

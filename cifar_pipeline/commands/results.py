@@ -50,8 +50,10 @@ def ledger(recording: bool) -> None:
     with plain_errors():
         runs = claims.load_runs(home.recorded_runs)
         if recording:
-            models = load_params(home.params).models
-            found = claims.runs_of({name: home.report(name) for name in models})
+            params = load_params(home.params)
+            found = claims.runs_of(
+                (params.without_seed(name), home.report(name)) for name in params.models
+            )
             if not found:
                 raise PipelineError(
                     "data/ holds no report on CIFAR-100 that could be recorded; make one with "

@@ -173,7 +173,9 @@ def _ledger(stage: Stage) -> dg.AssetsDefinition:
 
         with pipeline.step(context, stage) as step:
             home, folder = step.home, step.staged(step.home.ledger)
-            reports = {name: home.report(name) for name in step.params.models}
+            reports = [
+                (step.params.without_seed(name), home.report(name)) for name in step.params.models
+            ]
             recorded = claims.load_runs(home.recorded_runs)
             runs = claims.merge(recorded, claims.runs_of(reports))
             verdicts = claims.write_ledger(runs, folder)

@@ -4,15 +4,19 @@ Runs are recorded in a file of the repository, because data/ holds one run per m
 git.
 """
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any, Literal
 
 import pandas as pd
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from scipy.stats import t as student
 
 from cifar_pipeline.artifacts import read_json, replacing_folder, write_json
 from cifar_pipeline.drawing.numbers import NONE, count, decimal, percent
@@ -43,6 +47,9 @@ KEPT = (
     "code_revision",
     "finished",
 )
+COUNTS = ("parameters", "trainable_parameters")
+ENOUGH_SEEDS = 3
+"""From so many on, a claim is judged by how the seeds differ."""
 METRIC_NAMES = {
     "top1": "top-1",
     "nll": "loss",
@@ -115,12 +122,16 @@ class Run(Settings):
     """One of our runs, as recorded."""
 
     recipe: str
+    """without its seed: that of a recipe which repeats another with another seed is the other's"""
     run_id: str
     profile: str
     seed: int
     weights: str
     weights_sha256: str = ""
     """of the file that it started from; empty for weights that Keras fetches, and for none"""
+    settings_sha256: str = ""
+    """of the recipe's settings, without its seed and the place of its weights, so that a recipe
+    that was changed is told from one that was repeated; empty in the oldest records"""
     n: int
     parameters: int
     trainable_parameters: int
@@ -135,7 +146,7 @@ class Run(Settings):
 
     def measured(self, metric: str) -> tuple[float, float, float]:
         """The figure and the ends of its interval, which are those of a count itself."""
-        if metric in ("parameters", "trainable_parameters"):
+        if metric in COUNTS:
             return (getattr(self, metric),) * 3
         value, low, high = (self.metrics[f"{metric}{end}"] for end in ("", "_low", "_high"))
         return value, low, high
@@ -147,12 +158,12 @@ class Row:
 
     claim: Claim
     verdict: str
-    rerun: Run | None
-    """the first run with the report's own settings, which decides"""
+    reruns: tuple[Run, ...]
+    """the first run of each seed with the report's own settings, which decide"""
     others: tuple[tuple[str, Run], ...]
     """the best and the latest run with other settings, each with its label"""
-    reads: Mapping[tuple[str, str], int]
-    """how often the test split was read, by recipe and profile"""
+    reads: Mapping[tuple[str, str, int], int]
+    """how often the test split was read, by recipe, profile and seed"""
 
     @property
     def metric(self) -> str:
@@ -168,21 +179,24 @@ class Row:
             return self.claim.evidence
         return f"{_written(self.claim.metric, self.claim.output)}, {self.claim.evidence}"
 
-    def figure(self, run: Run) -> str:
-        """What `run` reached in the claim's metric, with its interval."""
+    def figure(self, *runs: Run) -> str:
+        """What one run, or one of each seed, reached in the claim's metric, with its interval."""
         value, low, high = (
-            _written(self.claim.metric, figure) for figure in run.measured(self.claim.metric)
+            _written(self.claim.metric, figure) for figure in _measured(runs, self.claim.metric)
         )
         return value if low == high else f"{value} ({low} to {high})"
 
-    def settings(self, run: Run) -> str:
-        """What tells `run` from the others."""
-        recipe = f"recipe {run.recipe}, " if run.recipe == self.claim.variant else ""
-        reads = self.reads[run.recipe, run.profile]
+    def settings(self, *runs: Run) -> str:
+        """What tells these runs from others. They have the same settings but for their seeds."""
+        first = runs[0]
+        recipe = f"recipe {first.recipe}, " if first.recipe == self.claim.variant else ""
+        seeds = "" if len(runs) == 1 else f"mean of {len(runs)} seeds, "
+        reads = max(self.reads[run.recipe, run.profile, run.seed] for run in runs)
         times = f", of {reads} readings of the test split" if reads > 1 else ""
+        ids = " ".join(dict.fromkeys(run.run_id[:8] for run in runs))
         return (
-            f"{recipe}profile {run.profile}, from {starting_point(run.weights)}, "
-            f"{count(run.n)} images, run {run.run_id[:8]}{times}"
+            f"{seeds}{recipe}profile {first.profile}, from {starting_point(first.weights)}, "
+            f"{count(first.n)} images, run {ids}{times}"
         )
 
     def cells(self) -> dict[str, str]:
@@ -195,13 +209,13 @@ class Row:
             self.claimed,
             self.evidence,
             self.verdict,
-            self._told(self.rerun) if self.rerun else NONE,
+            self._told(*self.reruns) if self.reruns else NONE,
             "; ".join(others) or NONE,
         )
         return dict(zip(HEADINGS, cells, strict=True))
 
-    def _told(self, run: Run) -> str:
-        return f"{self.figure(run)}, {self.settings(run)}"
+    def _told(self, *runs: Run) -> str:
+        return f"{self.figure(*runs)}, {self.settings(*runs)}"
 
 
 def load_published() -> Published:
@@ -246,6 +260,7 @@ def run_of(recipe: str, folder: Path) -> Run | None:
             "recipe": recipe,
             "run_id": provenance["run"]["id"],
             "seed": provenance["recipe"]["seed"],
+            "settings_sha256": _settings_digest(provenance["recipe"]),
             "weights": provenance["weights"]["name"],
             "weights_sha256": provenance["weights"].get("sha256", ""),
             "n": metrics["n"],
@@ -254,22 +269,22 @@ def run_of(recipe: str, folder: Path) -> Run | None:
     )
 
 
-def runs_of(reports: Mapping[str, Path]) -> list[Run]:
+def runs_of(reports: Iterable[tuple[str, Path]]) -> list[Run]:
     """The runs on CIFAR-100 that reports are about, of those that have been made.
 
     Args:
-        reports: the folder of each recipe's report, which need not exist.
+        reports: recipes, each without its seed, with the folder of a report, which need not exist.
 
     Raises:
         PipelineError: an older release wrote one of them.
     """
-    made = {name: folder for name, folder in reports.items() if (folder / METRICS).is_file()}
-    return [run for name, folder in made.items() if (run := run_of(name, folder))]
+    made = [(name, folder) for name, folder in reports if (folder / METRICS).is_file()]
+    return [run for name, folder in made if (run := run_of(name, folder))]
 
 
 def merge(recorded: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
     """Both, each run once, ordered by recipe, profile and time."""
-    by_id = {(run.recipe, run.run_id): run for run in (*recorded, *runs)}
+    by_id = {(run.recipe, run.seed, run.run_id): run for run in (*recorded, *runs)}
     return sorted(
         by_id.values(), key=lambda run: (run.recipe, run.profile, run.finished, run.run_id)
     )
@@ -280,13 +295,14 @@ def record(path: Path, runs: Sequence[Run]) -> None:
     write_json(path, [run.model_dump(mode="json") for run in runs])
 
 
-def readings(runs: Sequence[Run]) -> Counter[tuple[str, str]]:
-    """How often the test split was read, by recipe and profile: once a run.
+def readings(runs: Sequence[Run]) -> Counter[tuple[str, str, int]]:
+    """How often the test split was read, by recipe, profile and seed: once a run.
 
     A recipe that was changed after its figure was seen was chosen by that figure, if only a little.
-    Its runs stay recorded under its name, so that each figure says how many there were.
+    Its runs stay recorded under its name, so that each figure says how many there were. Another
+    seed chooses nothing.
     """
-    return Counter((run.recipe, run.profile) for run in runs)
+    return Counter((run.recipe, run.profile, run.seed) for run in runs)
 
 
 def judge(claim: Claim, runs: Sequence[Run], imagenet: Collection[str] = ()) -> Row:
@@ -310,16 +326,17 @@ def judge(claim: Claim, runs: Sequence[Run], imagenet: Collection[str] = ()) -> 
         and run.profile == PAPER
         and claim.weights in (run.weights, "imagenet" if run.weights_sha256 in imagenet else None)
     ]
+    first = _first_of_each_seed(reruns)
     figure = claim.output if claim.value is None else claim.value
     if figure is None:
         verdict = "nothing to reproduce"
-    elif not reruns:
+    elif not first:
         verdict = "not yet run"
     else:
-        _, low, high = reruns[0].measured(claim.metric)
+        _, low, high = _measured(first, claim.metric)
         verdict = "reproduced" if low <= figure <= high else "not reproduced"
     others = _best_and_latest(claim, [run for run in own if run not in reruns])
-    return Row(claim, verdict, reruns[0] if reruns else None, others, readings(runs))
+    return Row(claim, verdict, first, others, readings(runs))
 
 
 def ledger(runs: Sequence[Run]) -> list[Row]:
@@ -375,12 +392,36 @@ def write_ledger(runs: Sequence[Run], folder: Path) -> dict[str, int]:
     return verdicts
 
 
+def _settings_digest(recipe: Mapping[str, Any]) -> str:
+    own = {key: value for key, value in recipe.items() if key not in ("seed", "weights")}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+
+def _first_of_each_seed(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Of runs in the order of time; of the first one alone where there are too few seeds."""
+    seeds: dict[int, Run] = {}
+    for run in runs:
+        seeds.setdefault(run.seed, run)
+    return tuple(seeds.values())[: None if len(seeds) >= ENOUGH_SEEDS else 1]
+
+
+def _measured(runs: Sequence[Run], metric: str) -> tuple[float, float, float]:
+    """A run's figure with its interval, or the mean of several seeds with the 95% prediction
+    interval of one further training (Student's t, over the seeds)."""
+    if len(runs) == 1 or metric in COUNTS:
+        return runs[0].measured(metric)
+    values = [run.measured(metric)[0] for run in runs]
+    further = stdev(values) * (1 + 1 / len(values)) ** 0.5
+    wide = student.ppf(0.975, len(values) - 1) * further
+    return mean(values), mean(values) - wide, mean(values) + wide
+
+
 def _best_and_latest(claim: Claim, runs: Sequence[Run]) -> tuple[tuple[str, Run], ...]:
     """Of runs in the order of time; a count has no best."""
     if not runs:
         return ()
     latest = runs[-1]
-    if claim.metric in ("parameters", "trainable_parameters"):
+    if claim.metric in COUNTS:
         return (("latest", latest),)
     sign = -1 if claim.metric == "nll" else 1
     best = max(reversed(runs), key=lambda run: sign * run.metrics[claim.metric])
@@ -419,7 +460,7 @@ def _described(runs: Sequence[Run]) -> Table:
                 )
                 for key in SHOWN.values()
             ),
-            count(reads[run.recipe, run.profile]),
+            count(reads[run.recipe, run.profile, run.seed]),
             decimal(run.training_s / 60, 1),
             run.finished[:10],
             run.run_id[:8],

@@ -114,6 +114,23 @@ class Cnn(ArchitectureSettings):
         return any(block.batch_norm for block in self.blocks)
 
 
+class ResNet9(ArchitectureSettings):
+    """ResNet-9 (Page 2018): three blocks that halve the image, the first and third residual."""
+
+    name: Literal["resnet9"] = Field(description=WHICH)
+    filters: tuple[Count, Count, Count, Count] = Field(
+        (64, 128, 256, 512), description="filters of the first convolution and of each block"
+    )
+
+    module = "resnet9"
+    stem_layers = ("stem_",)
+    takes_any_size = True
+
+    @property
+    def smallest_image(self) -> int:
+        return 8
+
+
 class KerasApplication(ArchitectureSettings):
     """A network of Keras Applications. It pools its feature maps, so it takes any size from 32."""
 
@@ -189,5 +206,5 @@ class EfficientNetV2(KerasApplication):
 
 
 Architecture = Annotated[
-    Cnn9 | Cnn | Backbone | EfficientNet | EfficientNetV2, Field(discriminator="name")
+    Cnn9 | Cnn | ResNet9 | Backbone | EfficientNet | EfficientNetV2, Field(discriminator="name")
 ]

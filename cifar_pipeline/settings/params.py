@@ -134,6 +134,19 @@ class Params(Settings):
         where = f"recipes/{name}.yaml under the profile '{self.profile}'"
         return validated(Recipe, content, where)
 
+    def without_seed(self, name: str) -> str:
+        """The recipe that `name` repeats with another seed; `name` itself if it repeats none.
+
+        Raises: PipelineError for a recipe that is unknown or does not validate.
+        """
+        base = self.recipes[name].extends
+        if base is None:
+            return name
+        own, other = (
+            self.recipe_as_written(each).model_dump(exclude={"seed"}) for each in (name, base)
+        )
+        return self.without_seed(base) if own == other else name
+
     def search_around(self, name: str) -> Search:
         """The search around recipe `name`, every value of its space tried on the recipe.
 

@@ -88,7 +88,9 @@ class Mixing(Settings):
 class Optimizer(Settings):
     """A Keras optimiser. Source of the defaults: keras.io."""
 
-    name: Literal["adam", "adamw", "sgd", "rmsprop"] = Field(description="which optimiser")
+    name: Literal["adam", "adamw", "sgd", "rmsprop", "muon"] = Field(
+        description="which optimiser; `muon` leaves biases, BatchNorm and the output layer to AdamW"
+    )
     learning_rate: Positive = Field(description="the learning rate, which the schedule scales")
     weight_decay: Fraction = Field(
         0.0, description="decoupled, of kernels only; not for `adam`, whose form is `adamw`"
@@ -108,7 +110,7 @@ class Optimizer(Settings):
     def _fits_its_name(self) -> Self:
         if self.name == "adam" and self.weight_decay:
             raise ValueError("`weight_decay` with `adam`; name it `adamw`")
-        if self.name in ("adam", "adamw") and self.momentum:
+        if self.name in ("adam", "adamw", "muon") and self.momentum:
             raise ValueError(
                 f"`momentum` with `{self.name}`, which has its own; remove it, or use `sgd` "
                 "or `rmsprop`"

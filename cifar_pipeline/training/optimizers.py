@@ -8,12 +8,14 @@ import keras
 from cifar_pipeline.models.registry import part_of
 from cifar_pipeline.settings.architectures import Part
 from cifar_pipeline.settings.recipe import Optimizer, Schedule
+from cifar_pipeline.training.muon import Muon
 
 KINDS: dict[str, type[keras.optimizers.Optimizer]] = {
     "adam": keras.optimizers.Adam,
     "adamw": keras.optimizers.AdamW,
     "sgd": keras.optimizers.SGD,
     "rmsprop": keras.optimizers.RMSprop,
+    "muon": Muon,
 }
 
 
@@ -36,8 +38,10 @@ def build_optimizer(
         arguments |= {"momentum": settings.momentum}
     if settings.nesterov:
         arguments |= {"nesterov": True}
-    if settings.weight_decay or settings.name == "adamw":  # AdamW's own default is not zero
+    if settings.weight_decay or settings.name in ("adamw", "muon"):  # whose default is not zero
         arguments |= {"weight_decay": settings.weight_decay}
+    if settings.name == "muon":
+        arguments |= {"adam_weight_decay": settings.weight_decay}
     kind = _for_parts(KINDS[settings.name], settings.part_rates, stem_layers)
     optimizer = kind(_rate(settings.learning_rate, schedule, steps, epochs), **arguments)
     if settings.weight_decay:

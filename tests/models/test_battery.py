@@ -38,7 +38,7 @@ NAMES = (
         "ladder1_coarse",
         "ladder7_coarse",
     ),
-    *("custom", "custom_norm", "custom_search", "resnet50", "control"),
+    *("custom", "custom_norm", "custom_search", "resnet50", "control", "resnet9"),
 )
 
 

@@ -97,6 +97,53 @@ def test_a_file_that_holds_the_imagenet_weights_counts_as_them():
     assert judge(CLAIM, [from_file], {"a" * 64}).verdict == "not yet run"
 
 
+def of_seeds(*accuracies):
+    return [
+        run(accuracy - 0.01, accuracy + 0.01, seed=seed, run_id=f"seed {seed}")
+        for seed, accuracy in enumerate(accuracies)
+    ]
+
+
+def test_from_three_seeds_on_a_claim_is_judged_by_how_they_differ():
+    """Against the published table of Student's t: 4.303 for two degrees of freedom."""
+    seeds = of_seeds(0.60, 0.61, 0.62)
+    assert judge(CLAIM, seeds[:2]).reruns == (seeds[0],)  # two seeds tell too little
+    row = judge(CLAIM, seeds)
+    assert row.reruns == tuple(seeds)
+    _, low, high = (float(figure) for figure in re.findall(r"(\d\d\.\d\d)%", row.figure(*seeds)))
+    assert (low + high) / 2 == pytest.approx(61, abs=0.01)
+    assert (high - low) / 2 == pytest.approx(4.303 * (4 / 3) ** 0.5, abs=0.01)
+    assert row.verdict == "reproduced"
+    assert judge(CLAIM, of_seeds(0.65, 0.66, 0.67)).verdict == "not reproduced"
+    assert judge(CLAIM, of_seeds(0.598, 0.598, 0.599)).verdict == "not reproduced"
+    assert row.cells()["re-run with its settings"].endswith(
+        "mean of 3 seeds, profile paper, from random weights, 10,000 images, "
+        "run seed 0 seed 1 seed 2"
+    )
+
+
+def test_a_seed_counts_once_and_reads_the_test_split_for_itself():
+    again = run(0.3, 0.4, seed=0, run_id="again", finished="2026-02-01T00:00:00+00:00")
+    row = judge(CLAIM, [*of_seeds(0.60, 0.61, 0.62), again])
+    assert [rerun.run_id for rerun in row.reruns] == ["seed 0", "seed 1", "seed 2"]
+    assert row.settings(*row.reruns).endswith("of 2 readings of the test split")
+    assert "readings" not in row.settings(*row.reruns[1:])
+
+
+def test_a_record_tells_a_changed_recipe_from_another_seed(tmp_path):
+    def digest(**changes):
+        recipe = PROVENANCE["recipe"] | changes
+        (tmp_path / "provenance.json").write_text(
+            json.dumps(PROVENANCE | {"generated": False, "recipe": recipe})
+        )
+        (tmp_path / "metrics.json").write_text(json.dumps({"n": 10_000} | metrics_of(0.4, 0.5)))
+        return run_of("cnn9", tmp_path).settings_sha256
+
+    first = digest()
+    assert len(first) == 64
+    assert digest(seed=7) == digest(weights="/elsewhere/b0.h5") == first != digest(image_size=16)
+
+
 def test_counts_must_be_equal_and_losses_inside():
     parameters, loss = (
         CLAIM.model_copy(update={"metric": metric, "value": value})
@@ -125,7 +172,7 @@ def test_of_other_settings_the_best_and_the_latest_are_shown_and_decide_nothing(
     best = run(0.7, 0.8, profile="quick", run_id="best")
     later = run(0.61, 0.63, profile="laptop", run_id="later", finished="2026-03-01T00:00:00+00:00")
     row = judge(CLAIM, [later, best])
-    assert (row.verdict, row.rerun) == ("not yet run", None)
+    assert (row.verdict, row.reruns) == ("not yet run", ())
     assert [(label, other.run_id) for label, other in row.others] == [
         ("best", "best"),
         ("latest", "later"),
@@ -163,7 +210,7 @@ def test_how_often_the_test_split_was_read_is_told():
 def test_a_variant_is_shown_and_decides_nothing():
     """Even when it has the paper's settings otherwise."""
     row = judge(CLAIM.model_copy(update={"variant": "cnn9_longer"}), [run(recipe="cnn9_longer")])
-    assert (row.verdict, row.rerun) == ("not yet run", None)
+    assert (row.verdict, row.reruns) == ("not yet run", ())
     assert "recipe cnn9_longer, profile paper" in row.cells()["runs with other settings"]
     assert judge(CLAIM, [run(recipe="cnn9_longer")]).others == ()
 
@@ -227,7 +274,7 @@ def test_reports_that_are_not_made_yet_have_no_run(tmp_path):
         folder.mkdir()
     (made / "provenance.json").write_text(json.dumps(PROVENANCE | {"generated": False}))
     (made / "metrics.json").write_text(json.dumps({"n": 10_000} | metrics_of(0.49, 0.51)))
-    found = runs_of({"cnn9": made, "control": emptied, "resnet50": tmp_path / "none"})
+    found = runs_of([("cnn9", made), ("control", emptied), ("resnet50", tmp_path / "none")])
     assert [run.recipe for run in found] == ["cnn9"]
 
 

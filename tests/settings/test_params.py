@@ -207,6 +207,19 @@ def test_a_recipe_that_extends_another_states_only_how_it_differs(params_file):
         assert own == base.model_copy(update=changes)
 
 
+def test_a_recipe_that_repeats_another_with_another_seed_is_known(params_file):
+    recipe_file(params_file, "again").write_text("extends: cnn9\npaper: {seed: 7}\n")
+    recipe_file(params_file, "once_more").write_text("extends: again\npaper: {seed: 8}\n")
+    recipe_file(params_file, "other").write_text("extends: cnn9\npaper: {seed: 7, epochs: 50}\n")
+    select_profile(params_file, "paper")
+    params = load_params(params_file)
+    names = ("cnn9", "again", "once_more", "other", "ladder2")
+    assert [params.without_seed(name) for name in names] == [
+        *("cnn9", "cnn9", "cnn9"),
+        *("other", "ladder2"),
+    ]
+
+
 def test_recipes_that_extend_each_other_are_refused(params_file):
     recipe_file(params_file, "one").write_text("extends: two\n")
     recipe_file(params_file, "two").write_text("extends: one\n")

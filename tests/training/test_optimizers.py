@@ -53,6 +53,7 @@ def test_a_constant_rate_stays():
         ({"name": "adamw", "weight_decay": 0.1}, keras.optimizers.AdamW),
         ({"name": "sgd", "momentum": 0.9, "nesterov": True}, keras.optimizers.SGD),
         ({"name": "rmsprop", "momentum": 0.5}, keras.optimizers.RMSprop),
+        ({"name": "muon", "weight_decay": 0.1}, keras.optimizers.Muon),
     ],
 )
 def test_settings_reach_keras(settings, expected):
@@ -69,6 +70,46 @@ def test_settings_reach_keras(settings, expected):
     for name in ("momentum", "nesterov", "weight_decay"):
         if name in settings:
             assert config[name] == settings[name]
+
+
+@pytest.mark.numeric
+def test_muon_makes_the_updates_of_convolutions_orthogonal():
+    """All singular values of the flattened update are nearly equal, whatever the gradient's are."""
+    rng = np.random.default_rng(0)
+    kernel = keras.Variable(np.zeros((3, 3, 8, 16), np.float32), name="kernel")
+    head = keras.Variable(np.zeros((16, 5), np.float32), name="head")
+    bias = keras.Variable(np.zeros(5, np.float32), name="bias")
+    head._path = "logits/kernel"
+    settings = Optimizer(name="muon", learning_rate=0.1)
+    optimizer = build_optimizer(settings, CONSTANT, 10, 1)
+    optimizer.build([kernel, head, bias])
+    steep = rng.normal(size=(72, 16)) * np.logspace(0, -2, 16)
+    gradients = [steep.reshape(3, 3, 8, 16), rng.normal(size=(16, 5)), np.ones(5)]
+    optimizer.apply([gradient.astype(np.float32) for gradient in gradients])
+    update = np.asarray(kernel).reshape(72, 16)
+    values = np.linalg.svd(update, compute_uv=False)
+    # 0.7 to 1.2 is how near five steps of Newton and Schulz come; the size is that of AdamW's.
+    assert values.max() / values.min() < 2
+    assert np.sqrt((update**2).mean()) == pytest.approx(0.2 * 0.1, rel=0.2)
+    # AdamW's first step has the same size everywhere.
+    for variable in (head, bias):
+        assert np.abs(np.asarray(variable)) == pytest.approx(0.1, rel=1e-3)
+
+
+@pytest.mark.numeric
+def test_muon_and_adamw_decay_alike_and_biases_not_at_all():
+    settings = Optimizer(name="muon", learning_rate=0.1, weight_decay=0.5)
+    variables = [
+        keras.Variable(np.ones(shape, np.float32), name=name)
+        for shape, name in (((3, 3, 2, 4), "kernel"), ((4, 2), "last"), ((4,), "bias"))
+    ]
+    variables[1]._path = "logits/kernel"
+    optimizer = build_optimizer(settings, CONSTANT, 10, 1)
+    optimizer.build(variables)
+    optimizer.apply([np.zeros(variable.shape, np.float32) for variable in variables])
+    assert [float(np.asarray(variable).ravel()[0]) for variable in variables] == pytest.approx(
+        [0.95, 0.95, 1.0]
+    )
 
 
 def test_adamw_without_decay_has_none():

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from cifar_pipeline.defs.preparation import prepare
+from cifar_pipeline.defs.runs import telling_what_it_waits_for
 from cifar_pipeline.defs.telling import lines_of
 from cifar_pipeline.paths import Workspace
 
@@ -46,16 +47,19 @@ class _PreparingExecutor(dg.Executor):
         return self._inner.step_dependency_config
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[Any]:
+        instance, run = plan_context.instance, plan_context.dagster_run
         try:
-            steps = set(execution_plan.step_keys_to_execute)
-            prepare(plan_context.instance, plan_context.dagster_run, steps)
-            for event in self._inner.execute(plan_context, execution_plan):
-                for line in lines_of(event):
-                    print(line, flush=True)
-                yield event
+            prepare(instance, run, set(execution_plan.step_keys_to_execute))
+            with telling_what_it_waits_for(instance, run.run_id, POOL):
+                for event in self._inner.execute(plan_context, execution_plan):
+                    for line in lines_of(event):
+                        print(line, flush=True)
+                    yield event
         except Exception as error:  # of the run, not of a step; Dagster tells the UI alone
             print(f"the run failed: {error}", flush=True)
             raise
+        finally:  # an interrupted run ends with its slot otherwise
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 def _create(context: dg.InitExecutorContext) -> dg.Executor:

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
@@ -13,7 +15,9 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-from cifar_pipeline.defs.runs import WORKER_TAG, release_dead_runs, this_process
+from cifar_pipeline.defs.processes import end_with, name_of, this_process
+from cifar_pipeline.defs.runs import WORKER_TAG, release_dead_runs
+from cifar_pipeline.defs.watcher import watch_this_process
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.graph.status import record_plan
 from cifar_pipeline.graph.versioning import under_dvc
@@ -32,7 +36,8 @@ LOCATION = "cifar_pipeline"
 
 def prepare(instance: dg.DagsterInstance, run: dg.DagsterRun, steps: Collection[str]) -> None:
     """Release what dead runs hold, apply the profile that was asked for, write the plan, and tag
-    the run with its process, profile and door.
+    the run with its process, profile and door. From here on the run ends with the command that
+    started it, and is watched itself.
 
     Args:
         steps: what the run will execute, such as `table` and `model__cnn9`.
@@ -41,15 +46,35 @@ def prepare(instance: dg.DagsterInstance, run: dg.DagsterRun, steps: Collection[
     """
     door = _door(run)
     instance.add_run_tags(run.run_id, {WORKER_TAG: this_process(), "door": door})
+    watch_this_process()
+    if command := _command_behind(door):
+        end_with(name_of(command), f"the command that started run {run.run_id[:8]}")
     if not run.remote_job_origin:
         _show_in_ui(instance, run)
     for dead in release_dead_runs(instance):
-        print(f"run {dead} had died; it is marked as failed, and its pool slots are free again")
+        print(f"run {dead} had died; it is marked as failed, and what it held is free again")
     try:
         params = _settings(run.run_config, steps)
     except PipelineError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     instance.add_run_tags(run.run_id, {"profile": params.profile})
+
+
+def _command_behind(door: str) -> psutil.Process | None:
+    """The process without which nobody records or shows what this run makes.
+
+    A run of `dagster job execute` is that process itself, and one of the UI goes on without it.
+    """
+    this = psutil.Process()
+    if door == "cifar":
+        return this.parent()
+    if door == "dvc":
+        return next((each for each in this.parents() if _is_dvc(each)), None)
+    return None
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    return "dvc" in {Path(word).name for word in process.cmdline()[:2]}  # after its interpreter
 
 
 def _show_in_ui(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

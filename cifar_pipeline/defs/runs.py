@@ -1,64 +1,119 @@
 """Runs that died: a killed run must not keep the pool slot that every later training waits for.
 
-Dagster frees the slots of runs that fail or are terminated; one whose process was killed stays
-STARTED for ever, its slot taken (seen with dagster 1.13.27). Runs started by `dagster job execute`
-have no launcher that could be asked, so each run carries the process it lives in as a tag, and the
-executor of the next run looks.
+Dagster frees the slots of runs that fail or are terminated. One whose process was killed stays
+STARTED for ever and keeps its slot, or its place in the queue, which is handed the slot later
+(seen with dagster 1.13.27). Runs started by `dagster job execute` have no launcher that could be
+asked, so each run carries the process it lives in as a tag. Three look whether it is alive: the
+watcher of the run itself (`watcher.py`), a run that begins, and one that waits.
 """
 
-import os
-import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import dagster as dg
-import psutil
+
+from cifar_pipeline.defs.processes import is_alive, is_here
 
 WORKER_TAG = ".dagster/cifar_pipeline_worker"
 """The UI does not show tags that begin so."""
-
-
-def this_process() -> str:
-    """`host:pid:start` of this process."""
-    process = psutil.Process(os.getpid())
-    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+UNTAGGED_S = 300
+"""A run is tagged as it begins. One that has no tag after so long died before."""
+LOOK_EVERY_S = 5.0
+UNFINISHED = (
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
 
 
 def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Fail the runs of this host whose process is gone, and free their pool slots.
+    """Fail the runs of this machine whose process is gone, and free what they held in pools.
 
     Returns: their ids.
     """
     dead = []
-    unfinished = [
-        dg.DagsterRunStatus.STARTING,
-        dg.DagsterRunStatus.STARTED,
-        dg.DagsterRunStatus.CANCELING,
-    ]
-    for run in instance.get_runs(dg.RunsFilter(statuses=unfinished)):
-        host, _, process = run.tags.get(WORKER_TAG, "").partition(":")
-        if host == socket.gethostname() and not _alive(process):
-            pid = process.partition(":")[0]
-            instance.report_run_failed(
-                run, f"Its process ({pid}) is gone: it was killed, or the machine went down."
+    for record in instance.get_run_records(dg.RunsFilter(statuses=list(UNFINISHED))):
+        run = record.dagster_run
+        process = run.tags.get(WORKER_TAG)
+        if process is None:
+            began = record.start_time or record.create_timestamp.timestamp()
+            gone = time.time() - began > UNTAGGED_S
+            why = "Its process was killed before it had begun."
+        else:
+            gone = is_here(process) and not is_alive(process)
+            why = (
+                f"Its process ({process.split(':')[1]}) is gone: it was killed, or the machine "
+                "went down."
             )
+        if gone:
+            instance.report_run_failed(run, why)
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             dead.append(run.run_id)
-    _free_slots_of_ended_runs(instance)
+    _free_what_ended_runs_hold(instance)
     return dead
 
 
-def _free_slots_of_ended_runs(instance: dg.DagsterInstance) -> None:
+@contextmanager
+def telling_what_it_waits_for(
+    instance: dg.DagsterInstance, run_id: str, pool: str
+) -> Iterator[None]:
+    """Say which run has the slot of `pool` as long as the run `run_id` waits for it, and look
+    whether that one is alive."""
+    ended = threading.Event()
+
+    def look() -> None:
+        told: set[str] = set()
+        while not ended.wait(LOOK_EVERY_S):
+            holders = _waited_for(instance, run_id, pool)
+            if holders:
+                for dead in release_dead_runs(instance):
+                    print(f"run {dead} had died; what it held is free again", flush=True)
+            for holder in holders - told:
+                print(f"waiting for the pool `{pool}`: {_described(instance, holder)}", flush=True)
+            told |= holders
+
+    thread = threading.Thread(target=look, name=f"waits for {pool}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _waited_for(instance: dg.DagsterInstance, run_id: str, pool: str) -> set[str]:
+    """The other runs that hold slots of `pool`, or are about to, while a step of this one waits."""
+    found = instance.event_log_storage.get_concurrency_info(pool)
+    own = {slot.step_key for slot in found.claimed_slots if slot.run_id == run_id}
+    if not any(
+        step.run_id == run_id and step.step_key not in own and step.assigned_timestamp is None
+        for step in found.pending_steps
+    ):
+        return set()
+    holders = {slot.run_id for slot in found.claimed_slots}
+    holders |= {step.run_id for step in found.pending_steps if step.assigned_timestamp}
+    return holders - {run_id}
+
+
+def _described(instance: dg.DagsterInstance, run_id: str) -> str:
+    run = instance.get_run_by_id(run_id)
+    if run is None:
+        return f"run {run_id[:8]} has it"
+    assets = ["/".join(key.path) for key in run.asset_selection or ()]
+    what = assets[0] if len(assets) == 1 else run.job_name
+    since = time.strftime("%H:%M", time.localtime(instance.get_run_stats(run_id).start_time))
+    return f"run {run_id[:8]} ({what}, since {since}) has it"
+
+
+def _free_what_ended_runs_hold(instance: dg.DagsterInstance) -> None:
     """A run whose executor raised, as when nobody reads its output any more, ends with its slot."""
     storage = instance.event_log_storage
     for pool in storage.get_concurrency_keys():
-        for run_id in {slot.run_id for slot in storage.get_concurrency_info(pool).claimed_slots}:
+        found = storage.get_concurrency_info(pool)
+        holders = {slot.run_id for slot in found.claimed_slots}
+        for run_id in holders | {step.run_id for step in found.pending_steps}:
             run = instance.get_run_by_id(run_id)
             if run is None or run.is_finished:
                 storage.free_concurrency_slots_for_run(run_id)
-
-
-def _alive(process: str) -> bool:
-    pid, _, started = process.partition(":")
-    try:
-        return abs(psutil.Process(int(pid)).create_time() - float(started)) < 1
-    except psutil.NoSuchProcess:
-        return False

@@ -17,6 +17,8 @@ from cifar_pipeline.artifacts import digest_of, dvc_md5, remove, replace, stagin
 from cifar_pipeline.checks import Check
 from cifar_pipeline.defs.follower import Follower
 from cifar_pipeline.defs.following import follow
+from cifar_pipeline.defs.processes import end_with, is_here, this_process
+from cifar_pipeline.defs.runs import WORKER_TAG
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.graph.plan import in_dvc, read_code_again, text_of
 from cifar_pipeline.graph.stages import Stage, build_stages
@@ -59,6 +61,7 @@ class Step:
 
         Raises: PipelineError when settings, code or inputs are not what was recorded.
         """
+        _end_with_the_run(context)
         read_code_again()
         home = Workspace.current()
         params = load_params(home.params)
@@ -172,6 +175,14 @@ class Step:
     def _described(self, checks: Sequence[Check]) -> list[str]:
         specs = {spec.name: spec.description or "" for spec in self.context.assets_def.check_specs}
         return [check.message(specs[check.name]) for check in checks]
+
+
+def _end_with_the_run(context: dg.AssetExecutionContext) -> None:
+    """A step whose run was killed would go on for hours, and nobody would record what it made."""
+    run = context.instance.get_run_by_id(context.run_id)
+    process = run.tags.get(WORKER_TAG) if run else None
+    if process and process != this_process() and is_here(process):
+        end_with(process, f"the process of run {context.run_id[:8]}")
 
 
 def inline(picture: Path) -> dg.MarkdownMetadataValue:

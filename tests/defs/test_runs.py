@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from cifar_pipeline.defs.runs import WORKER_TAG, release_dead_runs, this_process
+from cifar_pipeline.defs.processes import this_process
+from cifar_pipeline.defs.runs import WORKER_TAG, release_dead_runs
 
 
 @dg.op

@@ -82,6 +82,10 @@ class Workspace:
         """
         return self.data / "checkpoints" / recipe / profile
 
+    def lock(self, stage: str) -> Path:
+        """Held by the process that makes a stage's outputs, or their checkpoints."""
+        return self.data / "locks" / f"{stage}.lock"
+
     def search(self, name: str) -> Path:
         return self.data / "searches" / name
 

@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 
@@ -52,7 +53,8 @@ def end_with(process: str, what: str) -> None:
     def watch() -> None:
         while is_alive(process):
             time.sleep(EVERY_S)
-        print(f"{what} is gone, so this process ends too", flush=True)
+        with suppress(OSError):  # nobody reads what is printed
+            print(f"{what} is gone, so this process ends too", flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE_S)
         os._exit(1)

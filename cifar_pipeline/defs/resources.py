@@ -12,10 +12,11 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from cifar_pipeline.defs.follower import Follower
-from cifar_pipeline.defs.steps import REPORTED_ONLY, Step
+from cifar_pipeline.defs.steps import REPORTED_ONLY, Step, alone
 from cifar_pipeline.errors import PipelineError, refusals_in_words
 from cifar_pipeline.graph.plan import version_of
 from cifar_pipeline.graph.stages import Stage
+from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.params import PROFILES
 
 ProfileName = StrEnum("ProfileName", {name: name for name in PROFILES})  # type: ignore[misc]
@@ -43,7 +44,7 @@ class Pipeline(dg.ConfigurableResource):
         """The frame of an asset's body; see `Step`. A PipelineError fails the step, once."""
         step = None
         try:
-            with refusals_in_words():
+            with refusals_in_words(), alone(Workspace.current().lock(stage.name), context.log):
                 step = Step.begin(context, stage)
                 self._follower = step.follower
                 with step.follower:

@@ -6,12 +6,15 @@ recorded by DVC together with what was read, and carries DVC's md5 as its data v
 """
 
 import base64
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from filelock import FileLock, Timeout
 
 from cifar_pipeline.artifacts import digest_of, dvc_md5, remove, replace, staging_path
 from cifar_pipeline.checks import Check
@@ -183,6 +186,23 @@ def _end_with_the_run(context: dg.AssetExecutionContext) -> None:
     process = run.tags.get(WORKER_TAG) if run else None
     if process and process != this_process() and is_here(process):
         end_with(process, f"the process of run {context.run_id[:8]}")
+
+
+@contextmanager
+def alone(path: Path, log: logging.Logger) -> Iterator[None]:
+    """Hold the lock at `path`, so that no other process makes the same or writes its checkpoints:
+    another run, or what is left of one that was killed, which ends within seconds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.warning("another process makes the same; waiting until it has ended")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def inline(picture: Path) -> dg.MarkdownMetadataValue:

@@ -15,12 +15,15 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 
+import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 import requests
 import yaml
+from filelock import FileLock
 
 from benchmarks.explanation import drops
+from cifar_pipeline.defs.runs import WORKER_TAG
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.serving.exported import ExportedModel
@@ -191,6 +194,11 @@ class TestDoors:
         plan = {dep["path"]: dep["md5"] for dep in locked(copy)["model@cnn9"]["deps"]}
         with running(copy, *JOB, "model_cnn9_job") as killed:
             assert any(line.startswith("epoch 3/6 done") for line in killed.stdout)
+            killed.kill()  # the run alone, and not the process of its step
+            wait_for(lambda: latest_run(copy).status.name == "FAILURE", 60)
+            with FileLock(copy.root / "data/locks/model@cnn9.lock", timeout=60):
+                pass  # its step has ended with it
+            assert free_slots(copy) == 1
         with running(copy, *JOB, "model_cnn9_job") as resumed:
             said = []
             for line in resumed.stdout:
@@ -199,8 +207,7 @@ class TestDoors:
                     epochs(copy, 2)
             assert resumed.wait() == 0, "".join(said)
         text = "".join(said)
-        assert "had died; it is marked as failed" in text
-        assert re.search(r"resuming after epoch [23]/6", text)
+        assert re.search(r"resuming after epoch [2345]/6", text)
         assert "epoch 1/6 done" not in text
         assert not (copy.root / "data/checkpoints/cnn9/smoke").exists()
         assert weights(copy) == before
@@ -353,6 +360,13 @@ class TestDoors:
             assert {tags["profile"] for tags in in_timeline} == {"smoke"}
             on_page = [tags_of(run) for run in shown["pipelineOrError"]["runs"]]
             assert {tags["door"] for tags in on_page} == {"cifar"}
+            launch(asked, "model_cnn9_job", profile="smoke")
+            checkpoints = copy.root / "data/checkpoints/cnn9/smoke"
+            wait_for(lambda: list(checkpoints.glob("epoch-*")), 120)
+            killed = latest_run(copy)
+            os.kill(int(killed.tags[WORKER_TAG].split(":")[1]), signal.SIGKILL)
+            wait_for(lambda: latest_run(copy).run_id != killed.run_id, 60)
+            assert latest_run(copy).tags["dagster/retry_number"] == "1"
             copy.change("train_per_class: 20", "train_per_class: 21")
             run = launch(asked, "table_job", profile="smoke")
             assert ended(asked, run) == "FAILURE"
@@ -459,6 +473,24 @@ def ended(asked, launched):
 
     wait_for(lambda: status() in {"SUCCESS", "FAILURE", "CANCELED"}, 300)
     return status()
+
+
+@contextmanager
+def instance_of(copy):
+    with dg.DagsterInstance.from_config(str(copy.root / "dagster_home")) as instance:
+        yield instance
+
+
+def latest_run(copy):
+    with instance_of(copy) as instance:
+        return instance.get_runs(limit=1)[0]
+
+
+def free_slots(copy):
+    with instance_of(copy) as instance:
+        found = instance.event_log_storage.get_concurrency_info("gpu")
+        assert not found.pending_steps
+        return found.slot_count - len(found.claimed_slots)
 
 
 def tags_of(run):

@@ -16,7 +16,13 @@ from dagster._core.remote_origin import (
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from cifar_pipeline.defs.processes import end_with, name_of, this_process
-from cifar_pipeline.defs.runs import WORKER_TAG, release_dead_runs
+from cifar_pipeline.defs.runs import (
+    GO_ON_BY_ITSELF,
+    LEAVE_TO_ITS_USER,
+    WORKER_TAG,
+    release_dead_runs,
+    wait_before_retrying,
+)
 from cifar_pipeline.defs.watcher import watch_this_process
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.graph.status import record_plan
@@ -45,12 +51,14 @@ def prepare(instance: dg.DagsterInstance, run: dg.DagsterRun, steps: Collection[
     Raises: dg.Failure for settings that do not validate, and a profile that cannot be applied.
     """
     door = _door(run)
-    instance.add_run_tags(run.run_id, {WORKER_TAG: this_process(), "door": door})
+    retries = GO_ON_BY_ITSELF if door == "ui" else LEAVE_TO_ITS_USER
+    instance.add_run_tags(run.run_id, {WORKER_TAG: this_process(), "door": door, **retries})
     watch_this_process()
     if command := _command_behind(door):
         end_with(name_of(command), f"the command that started run {run.run_id[:8]}")
     if not run.remote_job_origin:
         _show_in_ui(instance, run)
+    wait_before_retrying(run)
     for dead in release_dead_runs(instance):
         print(f"run {dead} had died; it is marked as failed, and what it held is free again")
     try:

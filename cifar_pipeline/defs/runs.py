@@ -13,11 +13,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
+from dagster._core.execution.plan.resume_retry import ReexecutionStrategy
+from dagster._core.storage.tags import (
+    MAX_RETRIES_TAG,
+    RETRY_NUMBER_TAG,
+    RETRY_STRATEGY_TAG,
+)
 
 from cifar_pipeline.defs.processes import is_alive, is_here
 
 WORKER_TAG = ".dagster/cifar_pipeline_worker"
 """The UI does not show tags that begin so."""
+GO_ON_BY_ITSELF = {RETRY_STRATEGY_TAG: ReexecutionStrategy.FROM_ASSET_FAILURE.name}
+"""Tags of a run that the daemon takes up when it was killed (`run_retries` in dagster.yaml)."""
+LEAVE_TO_ITS_USER = {MAX_RETRIES_TAG: "0"}
+"""Tags of a run whose command a person or DVC waits for, and types again."""
+FIRST_WAIT_S = 5
+"""Before the first retry; twice as long before each further one."""
 UNTAGGED_S = 300
 """A run is tagged as it begins. One that has no tag after so long died before."""
 LOOK_EVERY_S = 5.0
@@ -41,6 +53,8 @@ def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:
             began = record.start_time or record.create_timestamp.timestamp()
             gone = time.time() - began > UNTAGGED_S
             why = "Its process was killed before it had begun."
+            if gone and not run.remote_job_origin:
+                instance.add_run_tags(run.run_id, LEAVE_TO_ITS_USER)
         else:
             gone = is_here(process) and not is_alive(process)
             why = (
@@ -53,6 +67,14 @@ def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:
             dead.append(run.run_id)
     _free_what_ended_runs_hold(instance)
     return dead
+
+
+def wait_before_retrying(run: dg.DagsterRun) -> None:
+    """Give what killed the run before time to pass, such as another program's use of memory."""
+    if number := int(run.tags.get(RETRY_NUMBER_TAG, 0)):
+        seconds = FIRST_WAIT_S * 2 ** (number - 1)
+        print(f"retry {number} of a run that was killed begins in {seconds} s", flush=True)
+        time.sleep(seconds)
 
 
 @contextmanager

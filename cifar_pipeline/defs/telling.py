@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+from dagster._core.executor.child_process_executor import ChildProcessCrashException
 
 DETAIL = "| "
 """How the lines begin that are for a log rather than for a person."""
@@ -33,6 +34,12 @@ def lines_of(event: Any) -> Iterator[str]:
 
 def _failure(name: str, data: Any) -> Iterator[str]:
     """A user's mistake in words; anything else with its stack trace, as details."""
+    if data.error and data.error.cls_name == ChildProcessCrashException.__name__:
+        yield (
+            f"{name}: failed: its process was killed, as when the machine has run out of memory; "
+            "start again, and it goes on from where it was"
+        )
+        return
     if data.error and data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
         yield f"{name}: interrupted"
         return

@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 
+from cifar_pipeline.defs.gpus import places
 from cifar_pipeline.defs.preparation import prepare
 from cifar_pipeline.defs.runs import telling_what_it_waits_for
 from cifar_pipeline.defs.telling import lines_of
@@ -20,12 +21,9 @@ from cifar_pipeline.paths import Workspace
 PRELOADED = ("cifar_pipeline.launch", "dagster._core.storage.sqlite_storage")
 """What the server imports; every step would otherwise spend 3 s of CPU time on it."""
 POOL = "gpu"
-"""Training and prediction share it; dagster.yaml gives every pool one slot."""
+"""Training and prediction share it. It has a slot for each GPU, or one where there is none."""
 FIRST = {"dagster/priority": "1"}
 """Op tags of what goes before the next training: a model's predictions come when it is done."""
-ONE_AT_A_TIME = [{"key": POOL, "limit": 1}]
-"""Within a run, so that the executor chooses by priority among what waits for the pool's slot;
-otherwise the slot would go to a training that has waited for it since the run began."""
 IN_POOL: dict[str, Any] = {"pool": POOL, "op_tags": {POOL: "true"}}
 """Settings of an asset that trains."""
 IN_POOL_FIRST: dict[str, Any] = {"pool": POOL, "op_tags": {POOL: "true", **FIRST}}
@@ -50,6 +48,7 @@ class _PreparingExecutor(dg.Executor):
         instance, run = plan_context.instance, plan_context.dagster_run
         try:
             prepare(instance, run, set(execution_plan.step_keys_to_execute))
+            instance.event_log_storage.set_concurrency_slots(POOL, places())
             with telling_what_it_waits_for(instance, run.run_id, POOL):
                 for event in self._inner.execute(plan_context, execution_plan):
                     for line in lines_of(event):
@@ -72,7 +71,9 @@ def _create(context: dg.InitExecutorContext) -> dg.Executor:
         print(f"the run failed: {words}", flush=True)
         raise dg.DagsterInvariantViolationError(words)
     ours = {
-        "tag_concurrency_limits": ONE_AT_A_TIME,
+        # So that the executor chooses by priority among what waits for the pool's slots; otherwise
+        # a slot would go to a training that has waited for it since the run began.
+        "tag_concurrency_limits": [{"key": POOL, "limit": places()}],
         "start_method": {"forkserver": {"preload_modules": list(PRELOADED)}},
     }
     asked = {key: value for key, value in context.executor_config.items() if value}
@@ -88,5 +89,5 @@ gpu_executor = dg.ExecutorDefinition(
     dg.multiprocess_executor.config_schema,  # type: ignore[arg-type]
     dg.multiprocess_executor.get_requirements,
     _create,
-    "A process for each step; steps in the pool `gpu` run one at a time.",
+    "A process for each step; as many in the pool `gpu` at a time as there are GPUs.",
 )

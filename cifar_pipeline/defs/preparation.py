@@ -15,6 +15,7 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
+from cifar_pipeline.defs.gpus import gpus_of_this_machine
 from cifar_pipeline.defs.processes import end_with, name_of, this_process
 from cifar_pipeline.defs.runs import (
     GO_ON_BY_ITSELF,
@@ -120,9 +121,22 @@ def _settings(run_config: Any, steps: Collection[str]) -> Params:
         select_profile(home.params, asked)
         params = load_params(home.params)
     require_installed(params.tracking.chosen)
+    _require_gpus(params, steps)
     if not under_dvc():
         record_plan(params, home)
     return params
+
+
+def _require_gpus(params: Params, steps: Collection[str]) -> None:
+    """Before the data is made, which may take long, and not when the training is about to start."""
+    recipes = [step.removeprefix("model__") for step in steps if step.startswith("model__")]
+    asking = sorted(name for name in recipes if params.recipe(name).device == "gpu")
+    if asking and not gpus_of_this_machine():
+        raise PipelineError(
+            f"{', '.join(asking)} of the profile '{params.profile}' asks for a GPU, and this "
+            "machine shows none (nvidia-smi, /dev/nvidia*, CUDA_VISIBLE_DEVICES). Run on a machine "
+            "with an NVIDIA driver, or set the recipe's `device: any` to train on the CPU"
+        )
 
 
 def _door(run: dg.DagsterRun) -> str:

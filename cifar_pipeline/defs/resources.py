@@ -47,7 +47,7 @@ class Pipeline(dg.ConfigurableResource):
             with refusals_in_words(), alone(Workspace.current().lock(stage.name), context.log):
                 step = Step.begin(context, stage)
                 self._follower = step.follower
-                with step.follower:
+                with step.follower, step.devices():
                     yield step
         except PipelineError as error:
             raise dg.Failure(str(error), allow_retries=False) from None

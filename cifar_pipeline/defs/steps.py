@@ -8,7 +8,7 @@ recorded by DVC together with what was read, and carries DVC's md5 as its data v
 import base64
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from cifar_pipeline.artifacts import digest_of, dvc_md5, remove, replace, stagin
 from cifar_pipeline.checks import Check
 from cifar_pipeline.defs.follower import Follower
 from cifar_pipeline.defs.following import follow
+from cifar_pipeline.defs.gpus import taken
 from cifar_pipeline.defs.processes import end_with, is_here, this_process
 from cifar_pipeline.defs.runs import WORKER_TAG
 from cifar_pipeline.errors import PipelineError
@@ -39,6 +40,10 @@ REPORTED_ONLY = {"identical_across_splits", "above_floor", "photographs_readable
 """Checks that block nothing. A real archive never passes the first. A model below its floor keeps
 its report, for people to see why; the leaderboard refuses it. A broken photograph has its error in
 the table."""
+
+
+ON_DEVICES = {"model", "predictions", "export", "search"}
+"""Assets that compute with a network, as those of the pool do."""
 
 
 @dataclass
@@ -79,6 +84,15 @@ class Step:
         step._read = step._verified()
         step.follower = follow(home, params, current, context, step._read)
         return step
+
+    def devices(self) -> AbstractContextManager[None]:
+        """What a step in the pool computes on."""
+        if self.stage.asset not in ON_DEVICES:
+            return nullcontext()
+        trains = self.stage.asset == "model"
+        return taken(
+            self.params.recipe(self.stage.key[-1]).gpus if trains else "one", self.context.log
+        )
 
     def staged(self, target: Path) -> Path:
         """Where to write `target`, which replaces what is there if the checks pass."""

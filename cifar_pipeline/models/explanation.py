@@ -80,7 +80,9 @@ class _GradCam(keras.Layer):
 
 def _check_known(layer: keras.Layer) -> None:
     match layer:
-        case layers.Dropout() | layers.Flatten() | layers.GlobalAveragePooling2D():
+        case layers.Dropout() | layers.Flatten() | layers.Rescaling():
+            return
+        case layers.GlobalAveragePooling2D() | layers.GlobalMaxPooling2D():
             return
         case layers.BatchNormalization() if layer.scale:
             return
@@ -103,16 +105,30 @@ def _before(layer: keras.Layer, gradient: Any, given: Any, made: Any) -> Any:
             return ops.matmul(gradient, ops.transpose(layer.kernel))
         case layers.Flatten():
             return ops.reshape(gradient, ops.shape(given))
-        case layers.GlobalAveragePooling2D():
-            _, height, width, _ = given.shape
-            each = gradient[:, None, None, :] / (height * width)
-            return ops.broadcast_to(each, ops.shape(given))
-        case layers.BatchNormalization():
-            return gradient * layer.gamma / ops.sqrt(layer.moving_variance + layer.epsilon)
+        case layers.GlobalAveragePooling2D() | layers.GlobalMaxPooling2D():
+            return gradient[:, None, None, :] * _shares(layer, given, made)
+        case layers.Rescaling() | layers.BatchNormalization():
+            return gradient * _factor(layer)
         case layers.MaxPooling2D():
             return _unpooled(layer.pool_size, gradient, given, made)
         case _:  # dropout, which does nothing to a model that predicts
             return gradient
+
+
+def _factor(layer: keras.Layer) -> Any:
+    if isinstance(layer, layers.Rescaling):
+        return layer.scale
+    return layer.gamma / ops.sqrt(layer.moving_variance + layer.epsilon)
+
+
+def _shares(layer: keras.Layer, given: Any, made: Any) -> Any:
+    """How much of each pooled value comes from each place, divided among the largest if several
+    are."""
+    if isinstance(layer, layers.GlobalAveragePooling2D):
+        part = ops.ones_like(given)
+    else:
+        part = ops.cast(given == made[:, None, None, :], "float32")
+    return part / ops.sum(part, axis=(1, 2), keepdims=True)
 
 
 def _unpooled(size: tuple[int, int], gradient: Any, given: Any, made: Any) -> Any:

@@ -239,6 +239,9 @@ class Recipe(Settings):
     device: Literal["any", "gpu"] = Field(
         "any", description="`gpu` refuses to train on a machine without one"
     )
+    gpus: Literal["one", "all"] = Field(
+        "one", description="how many of the machine's GPUs share a training"
+    )
     cpu_devices: Count = Field(
         1,
         description="devices that a CPU is divided into, each with its share of the cores and of "

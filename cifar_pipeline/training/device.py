@@ -76,6 +76,12 @@ def require_devices(device: str, cpu_devices: int = 1) -> list[str]:
     return gpus or cpus
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a backend raised `error` because a device's memory is full. TensorFlow has a type for
+    it, JAX only the words."""
+    return type(error).__name__ == "ResourceExhaustedError" or "RESOURCE_EXHAUSTED" in str(error)
+
+
 def input_workers(devices: Sequence[str]) -> int:
     """How many processes make batches: none for a CPU, which trains more slowly than one thread
     makes them."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import keras
 
+from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import Images, steps_per_epoch, training_batches
 from cifar_pipeline.models.cost import epoch_costs
 from cifar_pipeline.models.registry import build_classifier, count_parameters, set_phase
@@ -14,6 +15,7 @@ from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.device import (
     data_parallel,
     input_workers,
+    is_out_of_memory,
     require_devices,
     share_statistics,
 )
@@ -136,7 +138,14 @@ def train(
                     ],
                     verbose=0,
                 )
-            except Exception:
+            except Exception as error:
+                if is_out_of_memory(error):
+                    size = recipe.phase_at(len(progress.records)).size
+                    raise PipelineError(
+                        f"{devices[0]} has too little memory for a batch of {recipe.batch_size} "
+                        f"images of {size} pixels; try `batch_size: {recipe.batch_size // 2}` in "
+                        "the recipe"
+                    ) from None
                 raise
             except BaseException:  # Ctrl-C, or what Dagster raises when it gets SIGTERM
                 say_interrupted(keeper.kept, recipe.epochs)

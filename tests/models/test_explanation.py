@@ -13,6 +13,7 @@ from tests.serving.networks import PLAIN
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
 CNN9 = {"name": "cnn9", "filters": [4, 4, 8], "units": 16}
 CNN = {"name": "cnn", "blocks": [{"filters": 4, "batch_norm": True}], "hidden": [16]}
+RESNET9 = {"name": "resnet9", "filters": [4, 4, 4, 8]}
 CASES = {
     "pooled": ({"architecture": CNN9, "image_size": 32}, (8, 8)),
     "normalised": ({"architecture": CNN, "image_size": 32}, (32, 32)),
@@ -26,6 +27,7 @@ CASES = {
         },
         (4, 4),
     ),
+    "largest": ({"architecture": RESNET9, "image_size": 32}, (4, 4)),
     "averaged": (
         {
             "architecture": {

@@ -10,13 +10,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import cifar_pipeline
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training.checkpoints import Checkpoints
-from cifar_pipeline.training.device import gpu_names, require_devices
+from cifar_pipeline.training.device import gpu_names, is_out_of_memory, require_devices
 from cifar_pipeline.training.fit import train
 from cifar_pipeline.training.keras_file import write_keras_file
 from cifar_pipeline.training.progress import EpochRecord, best_of
@@ -351,6 +352,20 @@ def test_a_loss_that_is_not_finite_stops_the_training(splits, tmp_path):
         PipelineError, match=r"loss became (nan|inf) in epoch \d, step \d+, at learning rate 1e\+"
     ):
         fitted(splits, tmp_path, optimizer={"name": "adam", "learning_rate": 1e25})
+
+
+def test_a_full_memory_names_the_batch_size_to_try(splits, tmp_path):
+    """The error is TensorFlow's own; a CPU that is out of memory has no such error, it dies."""
+
+    def fill(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    with pytest.raises(
+        PipelineError, match=r"batch of 32 images of 16 pixels; try `batch_size: 16"
+    ):
+        fitted(splits, tmp_path, fill)
+    assert is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes"))
+    assert not is_out_of_memory(RuntimeError("another one"))
 
 
 def test_early_stopping_keeps_the_best_epoch(splits, tmp_path):

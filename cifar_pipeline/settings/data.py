@@ -9,7 +9,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.settings.base import Count, Fraction, Settings
+from cifar_pipeline.settings.base import Count, Fraction, OpenFraction, Seed, Settings
 
 SHA256 = "[0-9a-f]{64}"
 
@@ -50,7 +50,7 @@ class Source(Settings):
     named_by_user: SkipJsonSchema[bool] = Field(
         False, exclude=True, description="set where CIFAR_ARCHIVE replaced the address"
     )
-    seed: int = Field(0, description="decides the generated images; `generated` only")
+    seed: Seed = Field(0, description="decides the generated images; `generated` only")
     train_per_class: Count = Field(description="expected number of training images of each class")
     test_per_class: Count = Field(description="expected number of test images of each class")
     channel_mean: tuple[Fraction, Fraction, Fraction] | None = Field(
@@ -128,10 +128,10 @@ def redacted(text: str) -> str:
 class SplitSettings(Settings):
     """How the training images are divided."""
 
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+    validation_fraction: OpenFraction = Field(
         description="share of the training images that validation gets, of each class alike"
     )
-    seed: int = Field(description="decides which images these are")
+    seed: Seed = Field(description="decides which images these are")
 
 
 class PublishedList(Settings):

@@ -58,6 +58,10 @@ def recipes_folder(params_file: Path) -> Path:
     return params_file.parent / "recipes"
 
 
+MOST_CHARACTERS = 1_000_000
+MOST_VALUES = 100_000
+
+
 def missing(path: Path) -> PipelineError:
     """The error of a settings file that is not there."""
     return PipelineError(f"{path} is missing; restore it with `git checkout {path.name}`")
@@ -77,8 +81,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise PipelineError(
             f"{path}, line {line}: {error.problem.splitlines()[0]}; write each key once"
         ) from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:
         raise PipelineError(f"{path} is not YAML in UTF-8: {error}") from None
+    except RecursionError:
+        raise PipelineError(f"{path} is nested too deeply for settings; write it plainly") from None
     if not isinstance(content, dict):
         raise PipelineError(f"{path} holds no settings; restore it with `git checkout {path.name}`")
     return content
@@ -88,7 +94,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _parsed(text: str) -> Any:
     """The content of YAML. A step reads the same files twice, and a test run reads them hundreds
     of times; the parser is slow."""
-    return YAML(typ="safe", pure=True).load(text)
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"{len(text):,} characters are more than settings have")
+    content = YAML(typ="safe", pure=True).load(text)
+    _check_bounded(content)
+    return content
+
+
+def _check_bounded(content: Any) -> None:
+    """Raise ValueError when aliases make the content endless, or too large to be read."""
+    values, found = [content], 0
+    while values:
+        value = values.pop()
+        found += 1
+        if found > MOST_VALUES:
+            raise ValueError("its aliases (`*`) stand for too many values; write them out")
+        if isinstance(value, dict):
+            values += value.values()
+        elif isinstance(value, list):
+            values += value
 
 
 def _check_names(params: Params, file: str) -> None:

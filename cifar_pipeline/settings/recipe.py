@@ -8,7 +8,15 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from cifar_pipeline.settings.architectures import Architecture, Part
-from cifar_pipeline.settings.base import Count, Fraction, OpenFraction, Positive, Settings
+from cifar_pipeline.settings.base import (
+    Count,
+    Fraction,
+    NotNegative,
+    OpenFraction,
+    Positive,
+    Seed,
+    Settings,
+)
 
 Target = Literal["fine", "coarse"]
 
@@ -26,7 +34,7 @@ class Phase(Settings):
 
     size: Count = Field(description="height and width in pixels that the network sees")
     freeze_batch_norm: bool = False
-    freeze_blocks: Annotated[int, Field(ge=0)] = 0
+    freeze_blocks: NotNegative = 0
 
 
 class Step(Settings):
@@ -35,7 +43,7 @@ class Step(Settings):
     epochs: Count = Field(description="how many epochs")
     size: Count = Field(description="height and width in pixels that the network sees")
     freeze_batch_norm: bool | None = Field(None, description="as in the recipe, for these epochs")
-    freeze_blocks: Annotated[int, Field(ge=0)] | None = Field(
+    freeze_blocks: NotNegative | None = Field(
         None, description="as in the recipe, for these epochs"
     )
 
@@ -51,10 +59,10 @@ class Augmentation(Settings):
     vertical_flip: Fraction = Field(0.0, description="probability of an image upside down")
     grid_distortion: Fraction = Field(0.0, description="probability of a distorted grid")
     elastic: Fraction = Field(0.0, description="probability of an elastic deformation")
-    rotate: Annotated[float, Field(ge=0, le=180)] = Field(
+    rotate: Annotated[float, Field(ge=0, le=180, strict=True)] = Field(
         0.0, description="largest angle in degrees, in both directions"
     )
-    shear: Annotated[float, Field(ge=0, le=90)] = Field(
+    shear: Annotated[float, Field(ge=0, le=90, strict=True)] = Field(
         0.0, description="largest angle in degrees, in both directions"
     )
     zoom: Fraction = Field(0.0, description="largest change of scale, in both directions")
@@ -199,7 +207,7 @@ class Recipe(Settings):
         description="momentum of BatchNorm's moving statistics; short trainings need a lower one "
         "than Keras' default",
     )
-    freeze_blocks: Annotated[int, Field(ge=0)] = Field(
+    freeze_blocks: NotNegative = Field(
         0, description="the stem and this many of the first blocks keep their weights"
     )
     float_policy: Literal["float32", "mixed_bfloat16"] = Field(
@@ -230,12 +238,12 @@ class Recipe(Settings):
     early_stopping: Count | None = Field(
         None, description="stop after this many epochs without a lower mean validation loss"
     )
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, strict=True)] = Field(
         0.0, description="share of each label that is spread evenly over all classes"
     )
     batch_size: Count = Field(description="images in a step, over all devices together")
     epochs: Count = Field(description="how often the training images are seen, at most")
-    seed: int = Field(description="decides initial weights, order of images and augmentation")
+    seed: Seed = Field(description="decides initial weights, order of images and augmentation")
     device: Literal["any", "gpu"] = Field(
         "any", description="`gpu` refuses to train on a machine without one"
     )

@@ -5,10 +5,12 @@ Types and their rules; no I/O.
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictFloat, StrictInt, model_validator
 
-from cifar_pipeline.settings.base import Count, Settings
+from cifar_pipeline.settings.base import Count, Seed, Settings
 from cifar_pipeline.settings.recipe import Recipe
+
+Number = StrictInt | StrictFloat
 
 
 class Range(Settings):
@@ -17,9 +19,9 @@ class Range(Settings):
     They are whole numbers if `low`, `high` and `step` are.
     """
 
-    low: int | float = Field(description="the smallest number")
-    high: int | float = Field(description="the largest number")
-    step: Annotated[int | float, Field(gt=0)] | None = Field(
+    low: Number = Field(description="the smallest number")
+    high: Number = Field(description="the largest number")
+    step: Annotated[Number, Field(gt=0)] | None = Field(
         None, description="distance between numbers; default: 1, or none if they are not whole"
     )
     log: bool = Field(False, description="draw evenly from the logarithms")
@@ -75,7 +77,7 @@ class Draws(Settings):
 class Grid(Settings):
     """The second stage: every combination of what the best trials of the first disagree on."""
 
-    best: Annotated[int, Field(ge=2)] = Field(
+    best: Annotated[int, Field(ge=2, strict=True)] = Field(
         3, description="how many of the first stage's trials are compared"
     )
     trials: Count = Field(
@@ -102,7 +104,7 @@ class Search(Settings):
     train_per_class: Count | None = Field(
         None, description="use this many training images of each class; default: all of them"
     )
-    seed: int = Field(description="decides the draws, the folds and the choice of combinations")
+    seed: Seed = Field(description="decides the draws, the folds and the choice of combinations")
 
     @property
     def stages(self) -> tuple[Draws | Grid, ...]:

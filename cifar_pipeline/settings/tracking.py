@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from cifar_pipeline.settings.base import Settings
 
-Seconds = Annotated[float, Field(ge=0, le=600)]
+Seconds = Annotated[float, Field(ge=0, le=600, strict=True)]
 
 
 class MLflow(Settings):

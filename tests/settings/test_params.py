@@ -1,4 +1,5 @@
 import hashlib
+import time
 
 import pytest
 
@@ -71,6 +72,49 @@ def test_a_wrong_value_is_named(params_file):
     change_yaml(recipe_file(params_file, "cnn9"), lambda content: content["paper"].update(epochs=0))
     with pytest.raises(PipelineError, match=r"epochs: .*greater than or equal to 1 \(found 0\)"):
         load_params(params_file)
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("true", "splits.seed: Input should be a valid integer (found True)"),
+        ('"5"', "splits.seed: Input should be a valid integer (found '5')"),
+        ("-1", "splits.seed: Input should be greater than or equal to 0 (found -1)"),
+        ("4294967296", "splits.seed: Input should be less than 4294967296 (found 4294967296)"),
+        (".inf", "splits.seed: Input should be a valid integer (found inf)"),
+        ("9" * 5000, "is not YAML in UTF-8: Exceeds the limit (4300 digits)"),
+        ("[" * 3000 + "]" * 3000, "is nested too deeply for settings"),
+        ("&a [*a]", "its aliases (`*`) stand for too many values"),
+        ("5 # " + "x" * 1_000_000, "1,003,"),
+    ],
+    ids=["boolean", "text", "negative", "large", "infinite", "digits", "deep", "endless", "long"],
+)
+def test_a_number_is_a_number_and_a_file_of_settings_is_bounded(params_file, written, words):
+    text = params_file.read_text(encoding="utf-8")
+    params_file.write_text(text.replace("seed: 123", f"seed: {written}"), encoding="utf-8")
+    with pytest.raises(PipelineError) as refused:
+        load_params(params_file)
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("written", [".nan", "true", ".inf"])
+def test_a_fraction_is_a_number(params_file, written):
+    text = params_file.read_text(encoding="utf-8")
+    key = "validation_fraction: "
+    params_file.write_text(text.replace(f"{key}0.2", f"{key}{written}"), encoding="utf-8")
+    with pytest.raises(PipelineError, match=r"splits.validation_fraction: Input should be "):
+        load_params(params_file)
+
+
+def test_aliases_that_stand_for_millions_of_values_are_refused_at_once(params_file):
+    rows = ["b0: &b0 [x, x, x, x, x, x, x, x, x]"]
+    rows += [f"b{n}: &b{n} [{', '.join([f'*b{n - 1}'] * 9)}]" for n in range(1, 12)]
+    text = params_file.read_text(encoding="utf-8")
+    params_file.write_text(text + "\n".join(rows) + "\n", encoding="utf-8")
+    started = time.monotonic()
+    with pytest.raises(PipelineError, match="stand for too many values"):
+        load_params(params_file)
+    assert time.monotonic() - started < 5
 
 
 def test_an_unknown_choice_is_refused_with_the_nearest_name(params_file):

@@ -138,7 +138,7 @@ def _names(meta: dict[str, Any], key: str, count: int) -> list[str]:
     names = meta.get(key)
     if (
         not isinstance(names, list)
-        or not all(isinstance(name, str) for name in names)
+        or not all(isinstance(name, str) and name.strip() for name in names)
         or len(set(names)) != count
         or len(names) != count
     ):

@@ -9,6 +9,7 @@ name is refused.
 import io
 import math
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,16 @@ ADMITTED = {
 }
 
 
+MOST_OPCODES = 10_000_000
+"""Upstream's largest file has about 200,000; fifty bytes of a pickle may cost gigabytes or hours."""
+MOST_OF = {"TUPLE": 1000, "FLOAT": 1000}
+"""Opcodes by how their names begin, of which no CIFAR file has many. Tuples and floats can be made
+whose hashes collide, and a dict of them takes for ever."""
+MOST_BITS = 64
+MOST_CHARACTERS = 1000
+"""In a name. References let one name stand thousands of times."""
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ADMITTED:
@@ -117,6 +128,7 @@ def read_pickle(content: bytes, name: str) -> dict[str, Any]:
         anything else.
     """
     try:
+        _check_bounded(content)
         loaded = _Unpickler(io.BytesIO(content), encoding="bytes").load()
         if not isinstance(loaded, dict):
             raise PipelineError(f"the pickle holds a {type(loaded).__name__}, expected a dict")
@@ -128,6 +140,23 @@ def read_pickle(content: bytes, name: str) -> dict[str, Any]:
         raise PipelineError(
             f"{name} is not a readable pickle ({type(error).__name__}: {error})"
         ) from None
+
+
+def _check_bounded(content: bytes) -> None:
+    """Raise for a pickle that could take memory or time out of proportion to its size. Nothing is
+    loaded for that."""
+    counts = dict.fromkeys(MOST_OF, 0)
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        name = opcode.name
+        if number > MOST_OPCODES or ("PUT" in name and (argument or 0) > MOST_OPCODES):
+            raise PipelineError("the pickle has more parts than a CIFAR file")
+        if isinstance(argument, int) and argument.bit_length() > MOST_BITS:
+            raise PipelineError(f"the pickle holds a number of {argument.bit_length():,} bits")
+        for kind in counts:
+            if kind in name:
+                counts[kind] += 1
+                if counts[kind] > MOST_OF[kind]:
+                    raise PipelineError(f"the pickle has more {kind.lower()}s than a CIFAR file")
 
 
 def _checked(pixels: Any, shape: tuple[Any, ...]) -> np.ndarray:
@@ -149,6 +178,16 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
+def _entry(value: Any) -> Any:
+    """A label or a name. Lists in lists could stand for endlessly many values."""
+    found = _inert(value)
+    if isinstance(found, list | _Array):
+        raise PipelineError("the pickle holds lists in lists, expected labels and names")
+    if isinstance(found, bytes | str) and len(found) > MOST_CHARACTERS:
+        raise PipelineError(f"the pickle holds a name of {len(found):,} characters")
+    return _plain(found)
+
+
 def _plain(value: Any) -> Any:
     match _inert(value):
         case _Array() as array:
@@ -156,7 +195,7 @@ def _plain(value: Any) -> Any:
         case bytes() | str() as text:
             return _text(text)
         case list() as items:
-            return [_plain(item) for item in items]
+            return [_entry(item) for item in items]
         case int() | float() | None as number:
             return number
         case other:

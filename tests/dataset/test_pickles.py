@@ -1,6 +1,8 @@
 import os
 import pickle
 import pickletools
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -92,6 +94,41 @@ def test_a_pickle_that_would_run_a_command_does_not(tmp_path, protocol):
 def test_what_is_no_cifar_pickle_is_one_message(content, message):
     with pytest.raises(PipelineError, match=f"train.*{message}"):
         read_pickle(content, "train")
+
+
+def nested(depth):
+    """Ten references to ten references, and so on: a few hundred bytes that stand for 10**depth
+    names."""
+    names = ["apple"] * 10
+    for _ in range(depth):
+        names = [names] * 10
+    return pickle.dumps({"fine_label_names": names}, 2)
+
+
+HOSTILE = {
+    "nested references": (nested(30), "lists in lists"),
+    "a list in itself": (b"\x80\x02}X\x01\x00\x00\x00a]q\x01h\x01as.", "lists in lists"),
+    "a deep list": (b"\x80\x02}X\x01\x00\x00\x00a" + b"]" * 5000 + b"a" * 4999 + b"s.", "lists in"),
+    "colliding tuples": (pickle.dumps({(n, n): n for n in range(2000)}, 2), "more tuples"),
+    "floats": (pickle.dumps({float(n): n for n in range(2000)}, 2), "more floats"),
+    "colliding numbers": (pickle.dumps({n * (2**61 - 1): n for n in range(200)}, 2), "bits"),
+    "a long label": (pickle.dumps({"fine_labels": [10**5000]}, 2), "a number of 16,610 bits"),
+    "a far memo": (b"\x80\x02}r\xff\xff\xff\x7f.", "more parts than"),
+    "a long name": (pickle.dumps({"filenames": ["x" * 10**7] * 50_000}, 2), "10,000,000 char"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_what_could_take_hours_or_gigabytes_is_refused_at_once(case):
+    content, message = HOSTILE[case]
+    tracemalloc.start()
+    started = time.monotonic()
+    with pytest.raises(PipelineError, match=f"train.*{message}"):
+        read_pickle(content, "train")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert time.monotonic() - started < 10
+    assert most < 200e6
 
 
 def test_every_truncation_is_refused(content):

@@ -168,7 +168,9 @@ def test_names_that_cannot_be_cifar(make_archive):
 
 
 def test_names_that_are_no_names(make_archive):
-    refused(make_archive(meta={b"fine_label_names": [[1]] * 100}), "'fine_label_names' is not")
+    for name in (1, b"", b" "):
+        names = [name, *(f"class {n}".encode() for n in range(99))]
+        refused(make_archive(meta={b"fine_label_names": names}), "'fine_label_names' is not")
 
 
 def test_no_message_advises_to_fetch_the_same_again(make_archive):

@@ -94,7 +94,7 @@ ADMITTED = {
 
 
 MOST_OPCODES = 10_000_000
-"""Upstream's largest file has about 200,000; fifty bytes of a pickle may cost gigabytes or hours."""
+"""Upstream's largest file has about 200,000. Fifty bytes may cost gigabytes, or hours."""
 MOST_OF = {"TUPLE": 1000, "FLOAT": 1000}
 """Opcodes by how their names begin, of which no CIFAR file has many. Tuples and floats can be made
 whose hashes collide, and a dict of them takes for ever."""

@@ -97,8 +97,8 @@ MUTATIONS = (
     _(
         BY_VALUE,
         "cifar_pipeline/settings/recipe.py",
-        "label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(\n        0.0",
-        "label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(\n        0.1",
+        "label_smoothing: Annotated[float, Field(ge=0, lt=1, strict=True)] = Field(\n        0.0",
+        "label_smoothing: Annotated[float, Field(ge=0, lt=1, strict=True)] = Field(\n        0.1",
         *MODELS,
     ),
     _(

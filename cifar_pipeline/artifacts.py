@@ -13,9 +13,12 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar_pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PART = ".part."
 """How the names of files and folders begin that are not whole yet; .dvcignore names them too."""
@@ -83,6 +86,18 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         replace(new.rename(staging_path(target)), target)
 
 
+def missing_artifact(path: Path) -> PipelineError:
+    """The error for an artefact that is not there."""
+    return PipelineError(
+        f"{path} is missing; materialize its asset first (`make run`, or `dvc pull`)"
+    )
+
+
+def damaged_artifact(path: Path, error: Exception) -> PipelineError:
+    """The error for an artefact whose reader raised `error`."""
+    return PipelineError(f"{path} is damaged ({error}); materialize its asset again")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` with sorted keys, so that the same content gives the same bytes."""
     with replacing_file(path) as temporary:
@@ -101,16 +116,37 @@ def read_json(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise ValueError("it holds no object")
     except FileNotFoundError:
-        raise PipelineError(
-            f"{path} is missing; materialize its asset first (`make run`, or `dvc pull`)"
-        ) from None
+        raise missing_artifact(path) from None
     except ValueError as error:
-        raise PipelineError(f"{path} is damaged ({error}); materialize its asset again") from None
+        raise damaged_artifact(path, error) from None
     if missing := sorted(set(keys) - set(content)):
         raise PipelineError(
             f"{path} has no {', '.join(missing)}: an older release wrote it; materialize its asset "
             "again"
         )
+    return content
+
+
+def read_csv(path: Path, columns: Collection[str]) -> "pd.DataFrame":
+    """The content of an artefact's CSV file.
+
+    Raises: PipelineError when it is missing, damaged, or lacks one of `columns` or any row.
+    """
+    import pandas as pd  # half a second, and few users of this module need it
+
+    try:
+        content = pd.read_csv(path)
+    except FileNotFoundError:
+        raise missing_artifact(path) from None
+    except ValueError as error:  # pandas' own errors and bytes that are no text are such
+        raise damaged_artifact(path, error) from None
+    if missing := sorted(set(columns) - set(content.columns)):
+        raise PipelineError(
+            f"{path} has no {', '.join(missing)}: it is damaged, or an older release wrote it; "
+            "materialize its asset again"
+        )
+    if not len(content):
+        raise damaged_artifact(path, ValueError("it has no rows"))
     return content
 
 

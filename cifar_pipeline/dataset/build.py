@@ -1,17 +1,17 @@
 """From the archive to the table, checking everything that the archive holds."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cifar_pipeline.artifacts import file_digest, replacing_file
 from cifar_pipeline.dataset.packed import md5, read_members
 from cifar_pipeline.dataset.pickles import read_pickle
-from cifar_pipeline.dataset.table import COARSE, FINE, IMAGE_BYTES, SCHEMA, SHAPE
+from cifar_pipeline.dataset.table import COARSE, FINE, IMAGE_BYTES, SCHEMA, SHAPE, save_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.settings.data import UPSTREAM_MEMBERS, UPSTREAM_SHA256
 
@@ -100,8 +100,8 @@ def _table(content: dict[str, dict[str, Any]], archive_sha256: str) -> pa.Table:
         "shape": "32,32,3",
         "layout": "height,width,channel; uint8; RGB",
         "archive_sha256": archive_sha256,
-        "fine_names": ",".join(fine_names),
-        "coarse_names": ",".join(coarse_names),
+        "fine_names": json.dumps(fine_names),
+        "coarse_names": json.dumps(coarse_names),
     }
     return pa.table(arrays, schema=SCHEMA.with_metadata(metadata))
 
@@ -114,7 +114,7 @@ def write_table(table: pa.Table, target: Path) -> None:
         dictionaries = [
             name for name in table.column_names if name not in ("image", "row_id", "file_name")
         ]
-        pq.write_table(
+        save_table(
             table,
             temporary,
             row_group_size=10_000,

@@ -4,6 +4,7 @@ It serves the `smoke` profile, tests and CI. No step ever uses it in place of a 
 """
 
 import io
+import json
 import pickle
 from pathlib import Path
 from typing import Any, cast
@@ -90,7 +91,7 @@ def is_generated(table: Path) -> bool:
     was made from.
     """
     names = (pq.read_schema(table).metadata or {}).get(b"fine_names", b"")
-    return cast(bool, names.decode() == ",".join(class_names()[0]))
+    return cast(bool, names.decode() == json.dumps(class_names()[0]))
 
 
 def images(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -5,9 +5,9 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cifar_pipeline.artifacts import replacing_file
+from cifar_pipeline.dataset.table import read_table, save_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.settings.data import SplitSettings
 
@@ -60,10 +60,18 @@ def archive_of(table: pa.Table) -> str:
     return (table.schema.metadata or {}).get(b"archive_sha256", b"unknown").decode()
 
 
+def read_splits(path: Path) -> pa.Table:
+    """Read what `write_splits` wrote.
+
+    Raises: PipelineError when it is missing or damaged.
+    """
+    return read_table(path, ["row_id", "split"])
+
+
 def write_splits(splits: pa.Table, target: Path) -> None:
     """Write Parquet; the same table gives the same bytes."""
     with replacing_file(target) as temporary:
-        pq.write_table(splits, temporary)
+        save_table(splits, temporary)
 
 
 def split_rows(splits: pa.Table, split: Split) -> np.ndarray:

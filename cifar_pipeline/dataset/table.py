@@ -7,12 +7,13 @@ still to read (benchmarks/results/table_formats.md).
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.artifacts import damaged_artifact, missing_artifact
 from cifar_pipeline.settings.recipe import Target
 
 SHAPE = (32, 32, 3)
@@ -47,13 +48,23 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     Raises: PipelineError when it is missing or damaged.
     """
     try:
-        return pq.read_table(path, columns=columns)
+        table = pq.read_table(path, columns=columns, page_checksum_verification=True)
     except FileNotFoundError:
-        raise PipelineError(
-            f"{path} is missing; materialize its asset first (`make run`, or `dvc pull`)"
-        ) from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise PipelineError(f"{path} is damaged ({error}); materialize its asset again") from None
+        raise missing_artifact(path) from None
+    except (pa.ArrowException, ValueError, OSError) as error:  # names that are not UTF-8, too
+        raise damaged_artifact(path, error) from None
+    if missing := sorted(set(columns or ()) - set(table.column_names)):
+        raise damaged_artifact(path, ValueError(f"it has no column {', '.join(missing)}"))
+    return table
+
+
+def save_table(table: pa.Table, path: Path, **options: Any) -> None:
+    """Write a Parquet file in which `read_table` notices a changed byte.
+
+    Args:
+        options: as `pyarrow.parquet.write_table` takes them.
+    """
+    pq.write_table(table, path, write_page_checksum=True, **options)
 
 
 def pixels(table: pa.Table) -> np.ndarray:

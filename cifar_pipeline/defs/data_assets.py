@@ -92,7 +92,7 @@ def build_data_assets(stages: Mapping[Key, Stage]) -> list[dg.AssetsDefinition]:
         "80/20, stratified by fine class.",
     )
     def splits(context: dg.AssetExecutionContext, pipeline: Pipeline) -> Yielded:
-        from cifar_pipeline.dataset.splits import build_splits, write_splits
+        from cifar_pipeline.dataset.splits import build_splits, read_splits, write_splits
         from cifar_pipeline.dataset.table import read_table
         from cifar_pipeline.dataset.validation import check_splits
 
@@ -100,7 +100,7 @@ def build_data_assets(stages: Mapping[Key, Stage]) -> list[dg.AssetsDefinition]:
             content, settings = read_table(step.home.table), step.params.splits
             target = step.staged(step.home.splits)
             write_splits(build_splits(content, settings), target)
-            membership = read_table(target)
+            membership = read_splits(target)
             checks = check_splits(content, membership, settings)
             sizes = next(c.details for c in checks if c.name == "no_row_in_two_splits")
             metadata = {"dagster/row_count": membership.num_rows, **sizes}

@@ -1,9 +1,8 @@
 """What trainings, searches and reports tell trackers: called from the hooks of epochs and trials,
 and after the asset."""
 
-import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ import dagster as dg
 from cifar_pipeline.artifacts import digest_of, read_json
 from cifar_pipeline.defs.follower import Follower
 from cifar_pipeline.graph.stages import Stage
+from cifar_pipeline.models.saved import load_epochs
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.provenance import code_revision, hardware, library_versions
-from cifar_pipeline.reports.files import HISTORY, PARTS, PROVENANCE
+from cifar_pipeline.reports.files import PARTS, PROVENANCE
 from cifar_pipeline.settings.params import Params
 from cifar_pipeline.tracking.events import Begun, Ended, Figures, Files, Model, Row, Status, Trial
 from cifar_pipeline.tracking.outbox import Outbox, files_in, find
@@ -191,8 +191,8 @@ class _Report(Follower):
         if not earlier:
             facts = {"dagster_run": training, "hardware": str(provenance["hardware"])}
             session.add(Begun(self._title, provenance["recipe"], facts, provenance["inputs"]))
-            for row in _rows(model / HISTORY):
-                session.add(row)
+            for epoch, figures in load_epochs(model).items():
+                session.add(Row(epoch, figures))
             session.add(_figures({key: provenance[key] for key in _KEPT_FIGURES}))
             session.add(Ended("finished"))
         session.add(_figures(metadata, "test/"))
@@ -230,11 +230,3 @@ def _figures(metadata: Mapping[str, Any], prefix: str = "") -> Figures:
     }
     words = {f"{prefix}{key}": value for key, value in metadata.items() if isinstance(value, str)}
     return Figures(numbers, words)
-
-
-def _rows(history: Path) -> Iterator[Row]:
-    """The epochs in a `history.csv`."""
-    with history.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            values = {key: float(value) for key, value in row.items() if key != "epoch" and value}
-            yield Row(int(row["epoch"]), values)

@@ -210,13 +210,11 @@ def _pictures(folder: Path) -> dict[str, dg.MarkdownMetadataValue]:
 def _curves(model: Path) -> dg.MarkdownMetadataValue:
     import tempfile
 
-    import pandas as pd
-
     from cifar_pipeline.drawing.plots import plot_curves
     from cifar_pipeline.drawing.style import save
-    from cifar_pipeline.models.saved import HISTORY
+    from cifar_pipeline.reports.files import read_history
 
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "curves.png")
-        save(plot_curves(pd.read_csv(model / HISTORY)), picture)
+        save(plot_curves(read_history(model)), picture)
         return inline(picture)

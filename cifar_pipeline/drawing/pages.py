@@ -1,6 +1,8 @@
 """Self-contained HTML from templates: pictures inside, no network, no script."""
 
 import base64
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +57,16 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def quoted(text: str) -> str:
+    """Text as a string of YAML, and of JSON."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def markdown(text: str) -> str:
+    """Text whose punctuation means nothing in Markdown; underscores within words never do."""
+    return re.sub(r"[\\`*\[\]<>&|$~#]|\b_|_\b|(?<=\W)_", r"\\\g<0>", text)
+
+
 def link(address: str, text: str) -> Markup:
     """A link for a cell of a table."""
     return Markup('<a href="{}">{}</a>').format(address, breakable(text))
@@ -72,4 +84,6 @@ _ENVIRONMENT.filters |= {
     "count": numbers.count,
     "breakable": breakable,
     "words": words,
+    "quoted": quoted,
+    "markdown": markdown,
 }

@@ -58,7 +58,7 @@ def _photograph(panel: Axes, shown: Shown) -> None:
     side = min(height, width)
     corner = ((width - side) // 2 - 0.5, (height - side) // 2 - 0.5)
     panel.add_patch(Rectangle(corner, side, side, fill=False, color=ORANGE, linewidth=1.5))
-    panel.set_xlabel(shown.title, fontsize=9, color=INK, parse_math=False)
+    panel.set_xlabel(shown.title, fontsize=9, color=INK)
 
 
 def _overlay(panel: Axes, shown: Shown) -> None:

@@ -27,7 +27,8 @@ def own_style(**settings: Any) -> Iterator[None]:
     with mpl.rc_context():
         mpl.rcdefaults()
         # By name, because the generic `sans-serif` may find a font of this machine.
-        changes: Any = {"font.family": "DejaVu Sans", **settings}
+        # A name of a class may hold a dollar sign, between two of which matplotlib sees a formula.
+        changes: Any = {"font.family": "DejaVu Sans", "text.parse_math": False, **settings}
         mpl.rcParams.update(changes)
         yield
 

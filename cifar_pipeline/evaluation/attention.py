@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.errors import PipelineError
 
 COLUMN = "attention"
@@ -24,6 +25,6 @@ def read_attention(predictions: Path, rows: np.ndarray) -> np.ndarray:
             f"{predictions} has no column `{COLUMN}`: an older release wrote it; materialize the "
             "predictions again"
         )
-    column = pq.read_table(predictions, columns=[COLUMN])[COLUMN].combine_chunks()
+    column = read_table(predictions, [COLUMN])[COLUMN].combine_chunks()
     side = math.isqrt(kind.list_size)
     return column.flatten().to_numpy().reshape(-1, side, side)[rows] / np.float32(255)

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cifar_pipeline.artifacts import replacing_file
-from cifar_pipeline.dataset.splits import archive_of
-from cifar_pipeline.dataset.table import COARSE, read_table
+from cifar_pipeline.dataset.splits import archive_of, read_splits
+from cifar_pipeline.dataset.table import COARSE, save_table
 from cifar_pipeline.evaluation.progress import Steps
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.models.environment import import_keras
@@ -76,7 +75,7 @@ def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
     )
     return columns.replace_schema_metadata(
         {
-            "archive_sha256": archive_of(read_table(splits)),
+            "archive_sha256": archive_of(read_splits(splits)),
             "model_sha256": weights_digest(classifier),
         }
     )
@@ -85,7 +84,7 @@ def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
 def write_predictions(predictions: pa.Table, target: Path) -> None:
     """Write Parquet; the same predictions give the same bytes."""
     with replacing_file(target) as temporary:
-        pq.write_table(predictions, temporary)
+        save_table(predictions, temporary)
 
 
 def _answers(predicted: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from cifar_pipeline.dataset.splits import Split, archive_of, split_rows, stratified_subset
+from cifar_pipeline.dataset.splits import (
+    Split,
+    archive_of,
+    read_splits,
+    split_rows,
+    stratified_subset,
+)
 from cifar_pipeline.dataset.table import CLASSES, pixels, read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.augmentation import Augmenter
@@ -80,7 +86,7 @@ def load_images(
     """
     content, membership = (
         read_table(table, ["fine_label", "coarse_label", "image"]),
-        read_table(splits),
+        read_splits(splits),
     )
     if archive_of(membership) != archive_of(content):
         raise PipelineError(

@@ -4,6 +4,7 @@ Light to import: Keras is imported when a model is loaded, so that whoever only 
 classes, or of files, does not wait for it.
 """
 
+import csv
 import hashlib
 import zipfile
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cifar_pipeline.artifacts import read_json
+from cifar_pipeline.artifacts import damaged_artifact, missing_artifact, read_json
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.models.environment import configure_keras
 
@@ -71,6 +72,24 @@ def load_labels(folder: Path) -> Labels:
     keys = ("classes", "superclasses", "superclass_of")
     content = read_json(folder / LABELS, keys)
     return Labels(**{key: content[key] for key in keys})
+
+
+def load_epochs(folder: Path) -> dict[int, dict[str, float]]:
+    """The figures of each epoch of the training of the model in `folder`, without empty ones.
+
+    Raises: PipelineError when the file is missing or damaged.
+    """
+    path = folder / HISTORY
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {
+                int(row.pop("epoch")): {key: float(value) for key, value in row.items() if value}
+                for row in csv.DictReader(file)
+            }
+    except FileNotFoundError:
+        raise missing_artifact(path) from None
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise damaged_artifact(path, error) from None
 
 
 def weights_digest(model: "keras.Model") -> str:

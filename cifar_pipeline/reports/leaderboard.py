@@ -24,7 +24,7 @@ from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.comparison import compare_all
 from cifar_pipeline.evaluation.ensembles import compare_with_members
 from cifar_pipeline.evaluation.metrics import Predictions, wilson
-from cifar_pipeline.reports.files import HISTORY, METRICS, PROVENANCE
+from cifar_pipeline.reports.files import METRICS, PROVENANCE, read_history
 from cifar_pipeline.reports.report import PROVENANCE_KEYS, check_floor, kind_of_images
 from cifar_pipeline.reports.standings import (
     ACCURACIES,
@@ -108,7 +108,7 @@ def write_leaderboard(
     for name, entry in entries.items():
         metrics = read_json(entry.report / METRICS, METRIC_KEYS)
         rows.append(_row(name, metrics, read_json(entry.report / PROVENANCE, PROVENANCE_KEYS)))
-        histories[name] = pd.read_csv(entry.report / HISTORY)
+        histories[name] = read_history(entry.report)
         predictions[name] = Predictions.read(entry.predictions)
     board = pd.DataFrame(rows)
     _refuse_what_cannot_be_compared(board, entries, predictions)

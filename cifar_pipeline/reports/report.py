@@ -36,6 +36,7 @@ from cifar_pipeline.reports.files import (
     PLOTS,
     PROVENANCE,
     TABLES,
+    read_history,
 )
 from cifar_pipeline.reports.subsets import SUMMARY
 from cifar_pipeline.settings.recipe import Target
@@ -150,11 +151,7 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, Any]:
         )
     classes = Classes.of(data, predicted.target)
     calibration = read_json(inputs.model / CALIBRATION, CALIBRATION_KEYS)
-    if not (inputs.model / HISTORY).is_file():
-        raise PipelineError(
-            f"{inputs.model / HISTORY} is missing; materialize the model again, or `dvc pull`"
-        )
-    history = pd.read_csv(inputs.model / HISTORY)
+    history = read_history(inputs.model)
     subsets = read_subsets(inputs.subsets, predicted.row_id, predicted.archive_sha256)
     duplicates = read_json(inputs.subsets / SUMMARY, SUMMARY_KEYS)
     evaluation = evaluate(

@@ -10,11 +10,10 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from cifar_pipeline.artifacts import read_json
+from cifar_pipeline.artifacts import read_csv, read_json
 from cifar_pipeline.dataset.table import FINE
 from cifar_pipeline.drawing.numbers import count, decimal, percent
 from cifar_pipeline.drawing.pages import Table, link, with_interval
-from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.evaluation.subsets import NO_DUPLICATES
 from cifar_pipeline.reports.files import METRICS
 
@@ -49,14 +48,7 @@ def read_leaderboard(folder: Path) -> pd.DataFrame:
 
     Raises: PipelineError when it is missing, damaged, or of an older release.
     """
-    path = folder / BOARD
-    try:
-        board = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise PipelineError(f"{path} cannot be read ({error}); make it with `cifar run`") from None
-    if missing := sorted(set(COLUMNS) - set(board.columns)):
-        raise PipelineError(f"{path} has no {', '.join(missing)}; make it again with `cifar run`")
-    return board
+    return read_csv(folder / BOARD, COLUMNS)
 
 
 def outdated(folder: Path, reports: Path) -> list[str]:

@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from cifar_pipeline.artifacts import replacing_folder, write_json
-from cifar_pipeline.dataset.table import read_table
+from cifar_pipeline.dataset.table import read_table, save_table
 from cifar_pipeline.drawing.grids import plot_contact_sheet
 from cifar_pipeline.drawing.style import save
 from cifar_pipeline.evaluation.duplicates import similarity_bands
@@ -33,8 +31,8 @@ def write_subsets(
     content = read_table(table)
     subsets = find_subsets(content, lists, root)
     with replacing_folder(folder) as new:
-        pq.write_table(subsets.membership, new / MEMBERSHIP)
-        pq.write_table(subsets.duplicates, new / DUPLICATES)
+        save_table(subsets.membership, new / MEMBERSHIP)
+        save_table(subsets.duplicates, new / DUPLICATES)
         sheet = plot_contact_sheet(similarity_bands(content, subsets.duplicates))
         save(sheet, new / SHEET)
         write_json(new / SUMMARY, subsets.summary)

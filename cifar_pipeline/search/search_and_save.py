@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial
 
 from cifar_pipeline.artifacts import dvc_md5
 from cifar_pipeline.dataset.generated import is_generated
-from cifar_pipeline.dataset.splits import Split, split_rows
-from cifar_pipeline.dataset.table import FINE, read_table
+from cifar_pipeline.dataset.splits import Split, read_splits, split_rows
+from cifar_pipeline.dataset.table import FINE
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.models.environment import configure_keras
@@ -67,7 +67,7 @@ def search_and_save(
     configure_keras()
     keep_freed_memory()
     base, search = params.recipe(name), params.search_around(name)
-    membership = read_table(home.splits)
+    membership = read_splits(home.splits)
     found, expected = (
         sum(len(split_rows(membership, split)) for split in SPLITS),
         FINE * params.source().train_per_class,

@@ -1,12 +1,11 @@
 """Which exported model answers, when none is named."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_pipeline.artifacts import read_json
 from cifar_pipeline.errors import PipelineError
-from cifar_pipeline.models.saved import HISTORY, PROVENANCE, load_labels
+from cifar_pipeline.models.saved import HISTORY, PROVENANCE, load_epochs, load_labels
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.serving.exported import MODEL, ExportedModel
 
@@ -96,6 +95,5 @@ def _validated(home: Workspace, name: str) -> tuple[int, float] | None:
     if not (folder / PROVENANCE).is_file():
         return None
     kept = read_json(folder / PROVENANCE, ("best_epoch",))["best_epoch"]
-    with (folder / HISTORY).open(encoding="utf-8", newline="") as file:
-        accuracy = {row["epoch"]: row["val_accuracy"] for row in csv.DictReader(file)}[str(kept)]
-    return (len(load_labels(folder).classes), float(accuracy)) if accuracy else None
+    accuracy = load_epochs(folder).get(kept, {}).get("val_accuracy")
+    return (len(load_labels(folder).classes), accuracy) if accuracy is not None else None

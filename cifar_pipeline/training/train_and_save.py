@@ -12,7 +12,7 @@ from cifar_pipeline.artifacts import dvc_md5, file_digest
 from cifar_pipeline.checks import Check
 from cifar_pipeline.dataset.classes import Classes
 from cifar_pipeline.dataset.generated import is_generated
-from cifar_pipeline.dataset.splits import archive_of
+from cifar_pipeline.dataset.splits import archive_of, read_splits
 from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.inputs.batches import Images, load_images
 from cifar_pipeline.models.environment import configure_keras
@@ -113,7 +113,7 @@ def train_and_save(
         "temperature": round(calibration.temperature, 4),
         "device": ", ".join(result.devices),
     }
-    splits = read_table(home.splits)
+    splits = read_splits(home.splits)
     provenance = {
         **summary,
         "recipe": recipe.model_dump(mode="json", exclude={"weights"}),

@@ -3,7 +3,14 @@ import pyarrow as pa
 import pytest
 
 from cifar_pipeline.dataset.build import build_table
-from cifar_pipeline.dataset.splits import build_splits, split_rows, stratified_subset
+from cifar_pipeline.dataset.splits import (
+    archive_of,
+    build_splits,
+    read_splits,
+    split_rows,
+    stratified_subset,
+    write_splits,
+)
 from cifar_pipeline.dataset.table import read_table
 from cifar_pipeline.dataset.validation import check_splits, check_table
 from cifar_pipeline.errors import PipelineError
@@ -142,3 +149,22 @@ def test_a_subset_is_stratified_and_seeded():
     assert not np.array_equal(subset, stratified_subset(rows, labels, 3, seed=2))
     with pytest.raises(PipelineError, match="asks for 9 images a class, class 0 has 8"):
         stratified_subset(rows, labels, 9, seed=1)
+
+
+def test_a_flipped_bit_is_told_or_changes_nothing(prepared, tmp_path):
+    """Nothing else than our own error, and never other splits."""
+    path = tmp_path / "splits.parquet"
+    write_splits(read_splits(prepared.splits), path)
+    whole, splits = path.read_bytes(), read_splits(path)
+    told = 0
+    for place in range(0, len(whole), 23):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        path.write_bytes(flipped)
+        try:
+            read = read_splits(path)
+        except PipelineError:
+            told += 1
+        else:
+            assert read.equals(splits) or archive_of(read) != archive_of(splits)
+    assert told > 0.8 * len(whole) / 23

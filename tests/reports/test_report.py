@@ -13,7 +13,7 @@ from matplotlib.image import imread
 
 from cifar_pipeline.dataset.build import build_table, write_table
 from cifar_pipeline.dataset.splits import archive_of
-from cifar_pipeline.dataset.table import read_table
+from cifar_pipeline.dataset.table import read_table, save_table
 from cifar_pipeline.drawing.plots import plot_curves
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.reports.files import PARTS
@@ -230,10 +230,42 @@ def test_predictions_of_a_part_are_refused(inputs, labels, tmp_path):
         write_report("some_model", inputs, tmp_path / "refused")
 
 
+def test_names_with_punctuation_are_shown_as_they_are(prepared, subsets, labels, tmp_path):
+    """`$...$` is a formula for matplotlib; commas, quotes and bars part things elsewhere."""
+    odd = ["$\\frac{", 'a "b", |c|', "<b>_x_</b>"]
+    table = read_table(prepared.table)
+    names = odd + json.loads(table.schema.metadata[b"fine_names"])[len(odd) :]
+    metadata = table.schema.metadata | {b"fine_names": json.dumps(names)}
+    save_table(table.replace_schema_metadata(metadata), tmp_path / "odd.parquet")
+    wrong = np.isin(labels, (0, 1, 2), invert=True)
+    inputs = inputs_in(tmp_path, tmp_path / "odd.parquet", subsets, labels, wrong)
+    write_report("some_model", inputs, tmp_path / "report")
+    card = (tmp_path / "report/README.md").read_text(encoding="utf-8")
+    assert list(yaml.safe_load(card.split("---\n")[1])["id2label"].values())[:3] == odd
+    assert "\\$\\\\frac{" in card
+    assert r'a "b", \|c\|' in card
+    assert r"\<b\>\_x\_\</b\>" in card
+
+
 @pytest.mark.parametrize("missing", ["provenance.json", "calibration.json", "history.csv"])
 def test_a_model_without_one_of_its_files_is_one_message(inputs, tmp_path, missing):
     (inputs.model / missing).unlink()
     with pytest.raises(PipelineError, match=f"{missing} is missing; materialize"):
+        write_report("some_model", inputs, tmp_path / "refused")
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (b"", r"history.csv is damaged \(No columns"),
+        (b"epoch,loss\n", "history.csv has no accuracy, image_size"),
+        (b"epoch,image_size,loss,accuracy,val_loss,val_accuracy,seconds\n", "damaged .*no rows"),
+        (b"\xff\xfe\x00", "history.csv is damaged"),
+    ],
+)
+def test_a_damaged_history_is_one_message(inputs, tmp_path, written, message):
+    (inputs.model / "history.csv").write_bytes(written)
+    with pytest.raises(PipelineError, match=message):
         write_report("some_model", inputs, tmp_path / "refused")
 
 

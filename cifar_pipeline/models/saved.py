@@ -6,7 +6,6 @@ classes, or of files, does not wait for it.
 
 import csv
 import hashlib
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,9 +57,10 @@ def load_model(folder: Path) -> "keras.Model":
 
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, zipfile.BadZipFile, KeyError) as error:
+    except Exception as error:  # Keras checks little of a file, so that anything may be raised
         raise PipelineError(
-            f"{path} is damaged or not a Keras model ({error}); materialize it again"
+            f"{path} is damaged or not a Keras model ({' '.join(str(error).split()):.200}); "
+            "materialize it again"
         ) from None
 
 

@@ -68,7 +68,8 @@ class ExportedModel:
             )
             stored = self._session.get_modelmeta().custom_metadata_map
             facts = {key: json.loads(stored[key]) for key in FACTS}
-        except (KeyError, ValueError):
+            self.labels = Labels(**facts["labels"])
+        except (KeyError, ValueError, TypeError):
             raise PipelineError(
                 f"{path} is an ONNX file, but not one that `cifar export` of this release wrote "
                 f"(expected metadata: {', '.join(FACTS)}); export the model again"
@@ -78,7 +79,6 @@ class ExportedModel:
                 f"{path} is damaged or no ONNX file ({error!s:.200}); export the model again"
             ) from None
         self.name: str = facts["name"]
-        self.labels = Labels(**facts["labels"])
         self.temperature: float = facts["temperature"]
         self.threshold: float | None = facts["threshold"]
         """the familiarity below which an image is none of the classes; None where no validation

@@ -1,5 +1,8 @@
 """What every model passes, in its `smoke` form."""
 
+import json
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -396,6 +399,32 @@ def test_no_saved_model_is_one_message(tmp_path):
     with pytest.raises(PipelineError, match="no trained model at"):
         load_model(tmp_path)
     (tmp_path / "model.keras").write_bytes(b"half")
+    with pytest.raises(PipelineError, match="is damaged or not a Keras model"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: None,
+        lambda config: [config],
+        lambda config: config | {"module": 1},
+        lambda config: config | {"class_name": {}},
+        lambda config: config | {"class_name": "Sequential", "config": {"layers": [None]}},
+    ],
+)
+def test_a_hostile_configuration_is_one_message(tmp_path, change):
+    keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()]).save(
+        tmp_path / "good.keras"
+    )
+    with (
+        zipfile.ZipFile(tmp_path / "good.keras") as good,
+        zipfile.ZipFile(tmp_path / "model.keras", "w") as hostile,
+    ):
+        config = json.loads(good.read("config.json"))
+        hostile.writestr("config.json", json.dumps(change(config)))
+        for name in ("metadata.json", "model.weights.h5"):
+            hostile.writestr(name, good.read(name))
     with pytest.raises(PipelineError, match="is damaged or not a Keras model"):
         load_model(tmp_path)
 

@@ -21,7 +21,7 @@ from scripts.fetching import ROOT, Installer, SetUpError, call
 
 REQUIREMENTS = ROOT / "requirements"
 VENV, VENV_DVC = ROOT / ".venv", ROOT / ".venv-dvc"
-EXTRAS = ("app", "mlflow", "publish", "serve", "wandb")
+EXTRAS = ("app", "cluster", "mlflow", "publish", "serve", "wandb")
 """What a checkout has beside one of the builds of TensorFlow."""
 SIZES = {
     "cpu": "about 650 MB to download and 2.8 GB on disk, two minutes on a fast connection",

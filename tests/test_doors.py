@@ -21,6 +21,7 @@ import pytest
 import requests
 import yaml
 from filelock import FileLock
+from ray.cluster_utils import Cluster
 
 from benchmarks.explanation import drops
 from cifar_pipeline.defs.runs import WORKER_TAG
@@ -71,17 +72,17 @@ def epochs(copy, number):
     path = copy.root / "recipes/cnn9.yaml"
     text = path.read_text()
     start = text.index("\nsmoke:")
-    changed = re.sub(r"epochs: \d", f"epochs: {number}", text[start:], count=1)
+    changed = re.sub(r"epochs: \d+", f"epochs: {number}", text[start:], count=1)
     path.write_text(text[:start] + changed)
 
 
 @contextmanager
-def running(copy, *command):
+def running(copy, *command, **environment):
     """A command whose output can be read while it runs; its process group dies with the block."""
     with subprocess.Popen(
         command,
         cwd=copy.root,
-        env=copy.environment,
+        env=copy.environment | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -92,6 +93,12 @@ def running(copy, *command):
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -256,19 +263,50 @@ class TestDoors:
         copy.change("profile: quick", "profile: smoke")
         copy.change("smoke: {default: 0.0, cnn9: 1.0}", "smoke: {default: 0.0, cnn9: 0.05}")
 
+    def test_a_training_whose_node_leaves_the_ray_cluster_goes_on_on_another_one(self, newcomers):
+        """The cluster is a head and two workers, of which one offers a GPU."""
+        copy, *_ = newcomers
+        epochs(copy, 20)
+        small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+        nodes = Cluster(
+            initialize_head=True,
+            head_node_args={**small, "include_dashboard": True, "dashboard_port": free_port()},
+        )
+        nodes.add_node(**small)
+        first = nodes.add_node(**small, num_gpus=1)
+        ray = {"CIFAR_RAY_ADDRESS": f"http://{nodes.head_node.address_info['webui_url']}"}
+        try:
+            copy.job("splits_job", **ray)  # on the head
+            with running(copy, *JOB, "model_cnn9_job", **ray) as run:
+                said = []
+                for line in run.stdout:
+                    said.append(line)
+                    if line.startswith("epoch 2/20 done"):
+                        nodes.remove_node(first, allow_graceful=False)
+                        nodes.add_node(**small, num_gpus=1)
+                assert run.wait() == 0, "".join(said)
+        finally:
+            nodes.shutdown()
+        text = "".join(said)
+        assert "model__cnn9: its job on the cluster is gone, so it is submitted again" in text
+        assert re.search(r"resuming after epoch \d+/20", text)
+        assert text.count("epoch 1/20 done") == 1
+        provenance = json.loads((copy.root / "data/models/cnn9/provenance.json").read_text())
+        assert provenance["recipe"]["epochs"] == 20
+
     def test_dvc_repro_makes_the_same(self, newcomers):
         copy, _, made = newcomers
         epochs(copy, 6)
-        done = copy.run(DVC, "repro", "--force", "--no-run-cache", "predictions@cnn9")
-        ran = re.findall(r"Running stage '(.+?)'", done.stdout)
-        assert sorted(ran) == [
-            *("archive", "model@cnn9", "plan", "predictions@cnn9", "splits", "table")
+        forced = ("--force", "--single-item", "table", "splits")
+        runs = [copy.run(DVC, "repro", "--no-run-cache", *what) for what in (forced, ())]
+        said = "".join(done.stdout + done.stderr for done in runs)
+        assert sorted(re.findall(r"Running stage '(.+?)'", said)) == [
+            *("export@cnn9", "leaderboard", "ledger", "model@cnn9", "plan", "predictions@cnn9"),
+            *("report@cnn9", "splits", "table"),
         ]
-        assert noise(done.stdout + done.stderr) == []
+        assert noise(said) == []
         found = outputs(copy)
         assert {path: found[path] for path in COMPARED} == {path: made[path] for path in COMPARED}
-        rest = re.findall(r"Running stage '(.+?)'", copy.dvc("repro"))
-        assert sorted(rest) == ["export@cnn9", "leaderboard", "ledger", "report@cnn9"]
         assert UP_TO_DATE in copy.dvc("status")
 
     def test_photographs_are_predicted_behind_every_door(self, newcomers):
@@ -410,9 +448,7 @@ EVENTS = """query($runId: ID!) { logsForRun(runId: $runId) { ... on EventConnect
 @contextmanager
 def ui(copy):
     """`dagster dev` on the copy; yields what asks its GraphQL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     where = ("--workspace", "workspace.yaml", "--host", "127.0.0.1", "--port", str(port))
     with (

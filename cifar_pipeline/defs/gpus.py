@@ -38,11 +38,6 @@ def gpus_of_this_machine() -> list[str]:
     return [str(index) for index, _ in enumerate(devices)]
 
 
-def places() -> int:
-    """How many trainings the machine has room for: one on each GPU, or one on the CPU."""
-    return max(1, len(gpus_of_this_machine()))
-
-
 @contextmanager
 def taken(how_many: Literal["one", "all"], log: logging.Logger) -> Iterator[None]:
     """Take GPUs for this process, waiting until they are free; without a GPU it takes nothing.

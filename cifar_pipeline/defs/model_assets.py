@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from cifar_pipeline.defs.executors import IN_POOL, IN_POOL_FIRST
+from cifar_pipeline.defs.executors import IN_POOL_FIRST, in_pool
 from cifar_pipeline.defs.resources import Pipeline, asset_settings, check_specs
 from cifar_pipeline.defs.steps import inline
 from cifar_pipeline.graph.stages import Key, Stage
@@ -36,17 +36,17 @@ def build_model_assets(stages: Mapping[Key, Stage], params: Params) -> list[dg.A
     assets = []
     for name in params.models:
         assets += [
-            _model(name, stages["model", name]),
+            _model(name, stages["model", name], params),
             _predictions(name, stages["predictions", name]),
             _report(name, stages["report", name]),
         ]
     return [*assets, _leaderboard(stages["leaderboard",]), _ledger(stages["ledger",])]
 
 
-def _model(name: str, stage: Stage) -> dg.AssetsDefinition:
+def _model(name: str, stage: Stage, params: Params) -> dg.AssetsDefinition:
     @dg.asset(
         **asset_settings(stage, "models"),
-        **IN_POOL,
+        **in_pool(params.recipe(name).gpus),
         kinds={"keras", "tensorflow"},
         check_specs=check_specs(stage, MODEL_CHECKS),
         description=f"`{name}` trained by its recipe: model.keras (uint8 32×32×3 to logits), class "
@@ -210,11 +210,13 @@ def _pictures(folder: Path) -> dict[str, dg.MarkdownMetadataValue]:
 def _curves(model: Path) -> dg.MarkdownMetadataValue:
     import tempfile
 
+    import pandas as pd
+
     from cifar_pipeline.drawing.plots import plot_curves
     from cifar_pipeline.drawing.style import save
-    from cifar_pipeline.reports.files import read_history
+    from cifar_pipeline.models.saved import HISTORY
 
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "curves.png")
-        save(plot_curves(read_history(model)), picture)
+        save(plot_curves(pd.read_csv(model / HISTORY)), picture)
         return inline(picture)

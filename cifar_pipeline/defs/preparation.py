@@ -15,7 +15,6 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-from cifar_pipeline.defs.gpus import gpus_of_this_machine
 from cifar_pipeline.defs.processes import end_with, name_of, this_process
 from cifar_pipeline.defs.runs import (
     GO_ON_BY_ITSELF,
@@ -41,13 +40,16 @@ LOCATION = "cifar_pipeline"
 """What workspace.yaml calls our definitions."""
 
 
-def prepare(instance: dg.DagsterInstance, run: dg.DagsterRun, steps: Collection[str]) -> None:
+def prepare(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, steps: Collection[str], *, gpus: int
+) -> None:
     """Release what dead runs hold, apply the profile that was asked for, write the plan, and tag
     the run with its process, profile and door. From here on the run ends with the command that
     started it, and is watched itself.
 
     Args:
         steps: what the run will execute, such as `table` and `model__cnn9`.
+        gpus: how many there are where the steps run.
 
     Raises: dg.Failure for settings that do not validate, and a profile that cannot be applied.
     """
@@ -63,7 +65,7 @@ def prepare(instance: dg.DagsterInstance, run: dg.DagsterRun, steps: Collection[
     for dead in release_dead_runs(instance):
         print(f"run {dead} had died; it is marked as failed, and what it held is free again")
     try:
-        params = _settings(run.run_config, steps)
+        params = _settings(run.run_config, steps, gpus)
     except PipelineError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     instance.add_run_tags(run.run_id, {"profile": params.profile})
@@ -100,7 +102,7 @@ def _show_in_ui(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     instance.run_storage.replace_job_origin(current, origin)
 
 
-def _settings(run_config: Any, steps: Collection[str]) -> Params:
+def _settings(run_config: Any, steps: Collection[str], gpus: int) -> Params:
     home = Workspace.current()
     resources = run_config.get("resources", {})
     asked = resources.get("pipeline", {}).get("config", {}).get("profile")
@@ -121,21 +123,23 @@ def _settings(run_config: Any, steps: Collection[str]) -> Params:
         select_profile(home.params, asked)
         params = load_params(home.params)
     require_installed(params.tracking.chosen)
-    _require_gpus(params, steps)
+    if not gpus:
+        _refuse_to_do_without(params, steps)
     if not under_dvc():
         record_plan(params, home)
     return params
 
 
-def _require_gpus(params: Params, steps: Collection[str]) -> None:
+def _refuse_to_do_without(params: Params, steps: Collection[str]) -> None:
     """Before the data is made, which may take long, and not when the training is about to start."""
     recipes = [step.removeprefix("model__") for step in steps if step.startswith("model__")]
     asking = sorted(name for name in recipes if params.recipe(name).device == "gpu")
-    if asking and not gpus_of_this_machine():
+    if asking:
         raise PipelineError(
-            f"{', '.join(asking)} of the profile '{params.profile}' asks for a GPU, and this "
-            "machine shows none (nvidia-smi, /dev/nvidia*, CUDA_VISIBLE_DEVICES). Run on a machine "
-            "with an NVIDIA driver, or set the recipe's `device: any` to train on the CPU"
+            f"{', '.join(asking)} of the profile '{params.profile}' asks for a GPU, and there "
+            "is none: neither on this machine (nvidia-smi, /dev/nvidia*, CUDA_VISIBLE_DEVICES) nor "
+            "on a Ray cluster that the run names. Run on a machine with an NVIDIA driver, or set "
+            "the recipe's `device: any` to train on the CPU"
         )
 
 

@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
@@ -42,21 +43,34 @@ def is_alive(process: str) -> bool:
         return False
 
 
-def end_with(process: str, what: str) -> None:
-    """End this process when another one of this machine has ended: at once if it can, else after
-    `GRACE_S`.
+def end_with(process: str, what: str, by: signal.Signals = signal.SIGTERM) -> None:
+    """End this process when another one of this machine has ended.
 
     Args:
         what: the other one, as the message calls it.
+        by: the signal; SIGKILL leaves it no time to say anything to anybody.
+    """
+    end_when(lambda: not is_alive(process), what, EVERY_S, by)
+
+
+def end_when(
+    is_gone: Callable[[], bool], what: str, every_s: float, by: signal.Signals = signal.SIGTERM
+) -> None:
+    """End this process when something is gone: at once if it can, else after `GRACE_S`.
+
+    Args:
+        what: as the message calls it.
+        every_s: how often `is_gone` is asked.
+        by: the signal, as for `end_with`.
     """
 
     def watch() -> None:
-        while is_alive(process):
-            time.sleep(EVERY_S)
+        while not is_gone():
+            time.sleep(every_s)
         with suppress(OSError):  # nobody reads what is printed
             print(f"{what} is gone, so this process ends too", flush=True)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), by)
         time.sleep(GRACE_S)
         os._exit(1)
 
-    threading.Thread(target=watch, name=f"ends with {process}", daemon=True).start()
+    threading.Thread(target=watch, name=f"ends with {what}", daemon=True).start()

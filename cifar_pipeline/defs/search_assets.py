@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from cifar_pipeline.defs.executors import IN_POOL
+from cifar_pipeline.defs.executors import in_pool
 from cifar_pipeline.defs.resources import Pipeline, asset_settings
 from cifar_pipeline.defs.steps import inline
 from cifar_pipeline.graph.stages import Key, Stage
@@ -24,7 +24,7 @@ def build_search_assets(stages: Mapping[Key, Stage], params: Params) -> list[dg.
 def _search(name: str, stage: Stage) -> dg.AssetsDefinition:
     @dg.asset(
         **asset_settings(stage, GROUP),
-        **IN_POOL,
+        **in_pool(),
         kinds={"optuna", "keras"},
         description=f"Settings of `{name}` found on training and validation images; `cifar adopt` "
         "makes the winner a recipe. DVC versions it if params.yaml names it under `searches`.",

@@ -7,13 +7,15 @@ recorded by DVC together with what was read, and carries DVC's md5 as its data v
 
 import base64
 import logging
+import signal
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 from filelock import FileLock, Timeout
 
 from cifar_pipeline.artifacts import digest_of, dvc_md5, remove, replace, staging_path
@@ -21,7 +23,7 @@ from cifar_pipeline.checks import Check
 from cifar_pipeline.defs.follower import Follower
 from cifar_pipeline.defs.following import follow
 from cifar_pipeline.defs.gpus import taken
-from cifar_pipeline.defs.processes import end_with, is_here, this_process
+from cifar_pipeline.defs.processes import end_when, end_with, is_here, name_of, this_process
 from cifar_pipeline.defs.runs import WORKER_TAG
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.graph.plan import in_dvc, read_code_again, text_of
@@ -44,6 +46,12 @@ the table."""
 
 ON_DEVICES = {"model", "predictions", "export", "search"}
 """Assets that compute with a network, as those of the pool do."""
+
+
+RAY = "ray::JobSupervisor"
+"""The process of a Ray cluster that starts a step. A step outlives it otherwise."""
+ELSEWHERE_EVERY_S = 10.0
+"""How often a step asks whether its run goes on whose process is on another machine."""
 
 
 @dataclass
@@ -195,11 +203,26 @@ class Step:
 
 
 def _end_with_the_run(context: dg.AssetExecutionContext) -> None:
-    """A step whose run was killed would go on for hours, and nobody would record what it made."""
-    run = context.instance.get_run_by_id(context.run_id)
+    """A step whose run was killed would go on for hours, and nobody would record what it made. One
+    whose node has left its Ray cluster was submitted again elsewhere, where a word of this one
+    would be taken for its own."""
+    for parent in psutil.Process().parents():
+        if parent.name() == RAY:
+            end_with(name_of(parent), "Ray on this node", signal.SIGKILL)
+    instance, run_id = context.instance, context.run_id
+    run = instance.get_run_by_id(run_id)
     process = run.tags.get(WORKER_TAG) if run else None
-    if process and process != this_process() and is_here(process):
-        end_with(process, f"the process of run {context.run_id[:8]}")
+    if process and not is_here(process):
+
+        def is_over() -> bool:
+            with suppress(Exception):  # a data base that cannot be reached says nothing
+                found = instance.get_run_by_id(run_id)
+                return found is None or found.is_finished
+            return False
+
+        end_when(is_over, f"run {run_id[:8]}", ELSEWHERE_EVERY_S)
+    elif process and process != this_process():
+        end_with(process, f"the process of run {run_id[:8]}")
 
 
 @contextmanager

@@ -219,4 +219,4 @@ def test_the_leaderboard_links_to_reports_and_says_when_it_is_stale(home):
     (home.report("first") / "metrics.json").write_text('{"top1": 0.75, "nll": 0.5}')
     assert "Stale: first has another report by now" in shown(at.run())
     (home.leaderboard / "leaderboard.csv").write_text("model\nfirst\n")
-    assert "make it again with `cifar run`" in shown(at.run())
+    assert "it is damaged, or an older release wrote it; materialize" in shown(at.run())

@@ -268,9 +268,9 @@ MUTATIONS = (
     ),
     _(
         "the words of an error",
-        "cifar_pipeline/dataset/table.py",
-        "is missing; materialize",
-        "is not there; materialize",
+        "cifar_pipeline/artifacts.py",
+        "an older release wrote it; materialize its asset",
+        "an older one wrote it; materialize its asset",
     ),
     _("a command", "cifar_pipeline/commands/workflow.py", "does it by itself", "does it itself"),
     _(

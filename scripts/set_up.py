@@ -24,7 +24,7 @@ VENV, VENV_DVC = ROOT / ".venv", ROOT / ".venv-dvc"
 EXTRAS = ("app", "cluster", "mlflow", "publish", "serve", "wandb")
 """What a checkout has beside one of the builds of TensorFlow."""
 SIZES = {
-    "cpu": "about 650 MB to download and 2.8 GB on disk, two minutes on a fast connection",
+    "cpu": "about 750 MB to download and 3.5 GB on disk, two minutes on a fast connection",
     "gpu": "several GB to download, CUDA's libraries among them, and many minutes",
 }
 

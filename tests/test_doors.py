@@ -288,7 +288,7 @@ class TestDoors:
         finally:
             nodes.shutdown()
         text = "".join(said)
-        assert "model__cnn9: its job on the cluster is gone, so it is submitted again" in text
+        assert "model/cnn9: its job on the cluster is gone, so it is submitted again" in text
         assert re.search(r"resuming after epoch \d+/20", text)
         assert text.count("epoch 1/20 done") == 1
         provenance = json.loads((copy.root / "data/models/cnn9/provenance.json").read_text())

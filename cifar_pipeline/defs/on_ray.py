@@ -160,7 +160,8 @@ class _Jobs(RayStepHandler):
                 f"its job ended {1 + SUBMITTED_AGAIN} times before the step did"
             )
         self._lost[key] += 1
-        print(f"{key}: its job on the cluster is gone, so it is submitted again", flush=True)
+        name = key.replace("__", "/", 1)
+        print(f"{name}: its job on the cluster is gone, so it is submitted again", flush=True)
         for _ in self.launch_step(step_handler_context):
             pass
         return CheckStepHealthResult.healthy()

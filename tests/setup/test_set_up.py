@@ -183,7 +183,7 @@ def test_from_nothing_then_nothing_then_moved(tmp_path, index):
 
     done = small.make("setup", PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0")
     assert done.returncode == 2
-    assert "2.8 GB" in done.stdout
+    assert "3.5 GB" in done.stdout
     assert "Set-up stopped: this command failed" in done.stderr
     assert "PIP_INDEX_URL, and PIP_CERT" in done.stderr
     assert "Traceback" not in done.stderr

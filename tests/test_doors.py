@@ -263,6 +263,7 @@ class TestDoors:
         copy.change("profile: quick", "profile: smoke")
         copy.change("smoke: {default: 0.0, cnn9: 1.0}", "smoke: {default: 0.0, cnn9: 0.05}")
 
+    @pytest.mark.nightly
     def test_a_training_whose_node_leaves_the_ray_cluster_goes_on_on_another_one(self, newcomers):
         """The cluster is a head and two workers, of which one offers a GPU."""
         copy, *_ = newcomers
@@ -353,6 +354,7 @@ class TestDoors:
         finally:
             params.write_bytes(before)
 
+    @pytest.mark.nightly
     def test_a_search_is_an_asset_and_its_winner_a_recipe(self, newcomers):
         copy, *_ = newcomers
         before = (copy.root / "params.yaml").read_bytes()

@@ -117,15 +117,12 @@ def _on_ray(address: str, asked: dict[str, Any]) -> dg.Executor:
     except PipelineError as error:
         words = str(error)
     else:
-        settings = {
-            **_limits(sum(cluster.gpus)),
-            **{
-                key: asked[key]
-                for key in ("tag_concurrency_limits", "max_concurrent") & asked.keys()
-            },
-            "retries": RetryMode.from_config(asked.get("retries", {"enabled": {}})),
-        }
-        return _PreparingExecutor(cluster.executor(POOL, settings), sum(cluster.gpus))
+        gpus = sum(cluster.gpus)
+        # The steps that stay on the head are as many as this machine would run itself.
+        ours = {**_limits(gpus), "max_concurrent": places(gpus) + (os.cpu_count() or 1)}
+        settings = {key: asked.get(key, value) for key, value in ours.items()}
+        settings["retries"] = RetryMode.from_config(asked.get("retries", {"enabled": {}}))
+        return _PreparingExecutor(cluster.executor(POOL, settings), gpus)
     print(f"the run failed: {words}", flush=True)
     raise dg.DagsterInvariantViolationError(words)
 

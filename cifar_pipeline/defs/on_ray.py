@@ -81,7 +81,7 @@ class _OnCluster(StepHandler):
     def __init__(self, cluster: Cluster, pool: str) -> None:
         super().__init__()
         most = max(cluster.gpus, default=0)
-        self._pool, self._others = pool, _Jobs(cluster.client, resources=HEAD)
+        self._pool, self._others = pool, _Jobs(cluster.client, resources=dict(HEAD))
         self._by_need = {
             "one": _Jobs(cluster.client, num_gpus=min(1, most)),
             "all": _Jobs(cluster.client, num_gpus=most),
@@ -160,10 +160,14 @@ class _Jobs(RayStepHandler):
                 f"its job ended {1 + SUBMITTED_AGAIN} times before the step did"
             )
         self._lost[key] += 1
+        try:
+            for _ in self.launch_step(step_handler_context):
+                pass
+        except Exception:  # a cluster that is starting takes no jobs yet; the executor asks again
+            self._lost[key] -= 1
+            raise
         name = key.replace("__", "/", 1)
         print(f"{name}: its job on the cluster is gone, so it is submitted again", flush=True)
-        for _ in self.launch_step(step_handler_context):
-            pass
         return CheckStepHealthResult.healthy()
 
     def _ended_for_long(self, step_handler_context: StepHandlerContext) -> bool:

@@ -27,6 +27,8 @@ from cifar_pipeline.training.train_and_save import weights_of
 from tests.numbers import off
 
 MEAN = (0.5, 0.5, 0.4)
+LARGE = ("efficientnetv2_b0", "resnet50")
+"""Networks that take a minute to trace; EfficientNet-B0 stands for them at every push."""
 NAMES = (
     *("cnn9", "efficientnetv2_b0", "efficientnet_b0"),
     *(
@@ -82,7 +84,10 @@ def test_uint8_images_to_float32_logits(params_file, name):
 # Without networks that others have; ladder1_coarse has 20 classes too.
 @pytest.mark.parametrize(
     "name",
-    sorted(set(NAMES) - {"ladder7", "ladder7_final", "ladder7_coarse"}),
+    [
+        pytest.param(name, marks=pytest.mark.nightly if name in LARGE else ())
+        for name in sorted(set(NAMES) - {"ladder7", "ladder7_final", "ladder7_coarse"})
+    ],
 )
 def test_training_learns_and_what_is_saved_predicts_the_same(params_file, prepared, tmp_path, name):
     recipe = recipe_of(params_file, name, "smoke", epochs=2, label_smoothing=0.0)
@@ -433,9 +438,11 @@ def test_a_hostile_configuration_is_one_message(tmp_path, change):
 @pytest.mark.parametrize(
     ("name", "profile"),
     [
-        *((name, "laptop") for name in ("cnn9", "efficientnet_b0", "efficientnetv2_b0")),
+        *((name, "laptop") for name in ("cnn9", "efficientnet_b0")),
+        pytest.param("efficientnetv2_b0", "laptop", marks=pytest.mark.nightly),
         # The others of the ladder and of the customs differ from these in widths alone.
-        *((name, "paper") for name in ("cnn9", "efficientnet_b0", "ladder5", "custom_search")),
+        *((name, "paper") for name in ("cnn9", "ladder5", "custom_search")),
+        pytest.param("efficientnet_b0", "paper", marks=pytest.mark.nightly),
     ],
 )
 def test_long_recipes_start(params_file, prepared, tmp_path, name, profile):

@@ -185,7 +185,13 @@ sys.stdout.buffer.write(to_onnx(model, 1.5).SerializeToString())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", [CNN9, EFFICIENTNET], ids=["cnn9", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(CNN9, id="cnn9"),
+        pytest.param(EFFICIENTNET, id="efficientnet_b0", marks=pytest.mark.nightly),
+    ],
+)
 def test_the_same_weights_give_the_same_bytes(served, tmp_path, recipe):
     """With other names in one process, and in another one with another order of sets."""
     from cifar_pipeline.dataset.table import read_table

@@ -103,6 +103,7 @@ def test_a_killed_training_goes_on_as_the_same_run_and_nothing_is_lost(copy, ser
     assert weights_digest(model) == provenance["model_sha256"], "loaded as its about.json says"
 
 
+@pytest.mark.nightly
 def test_the_trials_of_a_search_are_child_runs(copy, server):
     short = {"draws": {"trials": 2, "folds": 2, "epochs": 1}, "grid": None}
     recipe = copy.root / "recipes" / "custom_search.yaml"

@@ -234,6 +234,7 @@ FROZEN = {
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_frozen_parts_stay_and_a_resumed_training_with_batch_norm_is_the_same(prepared, tmp_path):
     splits = [
         load_images(prepared.table, prepared.splits, split, per_class=1)

@@ -1,16 +1,15 @@
 """This project's training step beside what its users would pick instead.
 
-python -m benchmarks.frameworks --torch PYTHON --jax PYTHON > benchmarks/results/frameworks.md
+python -m benchmarks.frameworks --torch PYTHON > benchmarks/results/frameworks.md
 
-EfficientNet-B0, batches of 64, every layer trained by AdamW, on random images of random bytes that
-begin at 32 pixels: images/s of the epochs after the first, which compiles. `--torch` and `--jax`
-are interpreters of environments of their own: one with torch and timm, the other with this
-package's requirements, jax instead of TensorFlow. Each training runs in its own process.
+EfficientNet-B0, batches of 64, every layer trained by AdamW, on images of random bytes that begin
+at 32 pixels: images/s of the epochs after the first, in which TensorFlow traces. `--torch` is an
+interpreter of an environment of its own that has torch and timm. Each training runs in its own
+process.
 """
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from cifar_pipeline.training.progress import EpochRecord
 
 BATCH = 64
 EPOCHS = 3
-SIZES = {64: 640, 128: 320, 224: 128}
+SIZES = {64: 640}
 """Pixels, and the images of an epoch."""
 CHANGES = {
     "weights": "none",
@@ -51,22 +50,17 @@ class Form:
     """One way of training the network."""
 
     name: str
-    backend: str = "tensorflow"
     recipe: tuple[tuple[str, object], ...] = ()
     """for this project's step: changes of the recipe"""
-    switches: tuple[str, ...] = ()
-    """for PyTorch: those of timm_step.py"""
+    timm: tuple[str, ...] | None = None
+    """for PyTorch: the switches of timm_step.py"""
 
 
 FORMS = (
     Form("this project"),
-    Form("this project, two devices", recipe=(("cpu_devices", 2),)),
     Form("this project, bfloat16", recipe=(("float_policy", "mixed_bfloat16"),)),
-    Form("this project on JAX", backend="jax"),
-    Form("timm, eager", backend="torch", switches=("--float32",)),
-    Form("timm, compiled", backend="torch", switches=("--float32", "--compile")),
-    Form("timm, eager, bfloat16", backend="torch"),
-    Form("timm, compiled, bfloat16", backend="torch", switches=("--compile",)),
+    Form("timm", timm=("--float32",)),
+    Form("timm, bfloat16", timm=()),
 )
 
 
@@ -85,22 +79,18 @@ def child(recipe: Recipe, images: int) -> float:
     return images * (EPOCHS - 1) / (records[-1].seconds - records[0].seconds)
 
 
-def measure(form: Form, size: int, interpreters: dict[str, str]) -> float:
+def measure(form: Form, size: int, torch: str) -> float:
     """Images/s of one training in a process of its own."""
     images = SIZES[size]
-    if form.backend == "torch":
-        switches = [str(size), str(images), str(BATCH), str(EPOCHS), *form.switches]
-        command = [interpreters["torch"], "-m", "benchmarks.timm_step", *switches]
+    if form.timm is not None:
+        switches = [str(size), str(images), str(BATCH), str(EPOCHS), *form.timm]
+        command = [torch, "-m", "benchmarks.timm_step", *switches]
     else:
         changes = CHANGES | {"image_size": size} | dict(form.recipe)
         laptop = load_params(Workspace.current().params).under("laptop").recipe("efficientnet_b0")
         recipe = variant(laptop, changes).model_dump_json()
-        command = [interpreters[form.backend], "-m", "benchmarks.frameworks"]
-        command += ["--child", recipe, str(images)]
-    environment = os.environ | {"KERAS_BACKEND": form.backend}
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=True, env=environment, timeout=1200
-    )
+        command = [sys.executable, "-m", "benchmarks.frameworks", "--child", recipe, str(images)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=1200)
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -108,23 +98,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=3)
     parser.add_argument("--torch", required=True, metavar="PYTHON")
-    parser.add_argument("--jax", required=True, metavar="PYTHON")
     arguments = parser.parse_args()
-    interpreters = {
-        "tensorflow": sys.executable,
-        "torch": arguments.torch,
-        "jax": arguments.jax,
-    }
     rates: dict[tuple[int, Form], list[float]] = {
         (size, form): [] for size in SIZES for form in FORMS
     }
     for _ in range(arguments.n):
         for (size, form), of_rounds in rates.items():
-            of_rounds.append(measure(form, size, interpreters))
+            of_rounds.append(measure(form, size, arguments.torch))
             print(size, form.name, f"{of_rounds[-1]:.1f}", file=sys.stderr)
 
     print(f"# Beside other frameworks\n\n`{__doc__.splitlines()[2]}`; {describe()};")
-    print(f"{_versions(arguments.torch, 'torch', 'timm')}, {_versions(arguments.jax, 'jax')}.")
+    print(f"{_versions(arguments.torch, 'torch', 'timm')}.")
     print(
         f"n = {arguments.n} interleaved rounds, each in its own process; median (range). Ratios\n"
         "compare runs of the same round. EfficientNet-B0 in batches of 64, all layers trained by\n"

@@ -14,14 +14,12 @@ def main() -> None:
     for name in ("size", "images", "batch", "epochs"):
         parser.add_argument(name, type=int)
     parser.add_argument("--float32", action="store_true")
-    parser.add_argument("--compile", action="store_true")
     arguments = parser.parse_args()
     size, batch = arguments.size, arguments.batch
     torch.manual_seed(0)
     model = timm.create_model("tf_efficientnet_b0", pretrained=False, num_classes=100)
     model = model.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=6e-4, weight_decay=0.05)
-    run = torch.compile(model) if arguments.compile else model
     pixels = torch.randint(0, 256, (arguments.images, 3, 32, 32), dtype=torch.uint8)
     labels = torch.randint(0, 100, (arguments.images,))
 
@@ -30,7 +28,7 @@ def main() -> None:
             images = pixels[rows].to(torch.float32, memory_format=torch.channels_last)
             images = interpolate(images, size=size, mode="bicubic") / 127.5 - 1
             with torch.autocast("cpu", torch.bfloat16, enabled=not arguments.float32):
-                loss = cross_entropy(run(images), labels[rows], label_smoothing=0.1)
+                loss = cross_entropy(model(images), labels[rows], label_smoothing=0.1)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

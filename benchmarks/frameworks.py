@@ -12,20 +12,14 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.environment import describe, spread
 from benchmarks.ingredients import variant
-from benchmarks.trainings import random_images
+from benchmarks.trainings import epochs_of
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.reading import load_params
 from cifar_pipeline.settings.recipe import Recipe
-from cifar_pipeline.training import fit
-from cifar_pipeline.training.allocator import keep_freed_memory
-from cifar_pipeline.training.checkpoints import Checkpoints
-from cifar_pipeline.training.progress import EpochRecord
 
 BATCH = 64
 EPOCHS = 3
@@ -66,16 +60,7 @@ FORMS = (
 
 def child(recipe: Recipe, images: int) -> float:
     """Train by this project's step: images/s of the epochs after the first."""
-    keep_freed_memory()
-    records: list[EpochRecord] = []
-    with tempfile.TemporaryDirectory() as folder:
-        fit.train(
-            recipe,
-            random_images(images),
-            None,
-            Checkpoints(Path(folder), "benchmark"),
-            lambda record, left: records.append(record),
-        )
+    records = epochs_of(recipe, images)
     return images * (EPOCHS - 1) / (records[-1].seconds - records[0].seconds)
 
 

@@ -9,21 +9,16 @@ others.
 """
 
 import json
-import tempfile
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from benchmarks.environment import describe, spread
 from benchmarks.ingredients import variant
-from benchmarks.trainings import parse_arguments, random_images, rounds
+from benchmarks.trainings import epochs_of, parse_arguments, rounds
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.reading import load_params
 from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training import fit, optimizers
-from cifar_pipeline.training.allocator import keep_freed_memory
-from cifar_pipeline.training.checkpoints import Checkpoints
-from cifar_pipeline.training.progress import EpochRecord
 
 IMAGES = 640
 EPOCHS = 3
@@ -55,16 +50,7 @@ def child(form: str, recipe: Recipe) -> None:
         patch.object(optimizers, "_for_parts", asking_for_each).start()
     if kept < FORMS.index("1×1 convolutions as products"):
         patch.object(fit, "multiply_pointwise", lambda model: None).start()
-    keep_freed_memory()
-    records: list[EpochRecord] = []
-    with tempfile.TemporaryDirectory() as folder:
-        fit.train(
-            recipe,
-            random_images(IMAGES),
-            None,
-            Checkpoints(Path(folder), "benchmark"),
-            lambda record, left: records.append(record),
-        )
+    records = epochs_of(recipe, IMAGES)
     an_epoch = (records[-1].seconds - records[0].seconds) / (EPOCHS - 1)
     print(json.dumps([records[0].seconds - an_epoch, IMAGES / an_epoch]))
 

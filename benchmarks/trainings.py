@@ -4,13 +4,19 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from cifar_pipeline.inputs.batches import Images
 from cifar_pipeline.settings.recipe import Recipe
+from cifar_pipeline.training import fit
+from cifar_pipeline.training.allocator import keep_freed_memory
+from cifar_pipeline.training.checkpoints import Checkpoints
+from cifar_pipeline.training.progress import EpochRecord
 
 Key = TypeVar("Key", bound=tuple[Any, ...])
 
@@ -22,6 +28,21 @@ def random_images(n: int) -> Images:
         np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8),
         np.arange(n) % 100,
     )
+
+
+def epochs_of(recipe: Recipe, images: int) -> list[EpochRecord]:
+    """Train on `random_images` in this process: what was recorded of each epoch."""
+    keep_freed_memory()
+    records: list[EpochRecord] = []
+    with tempfile.TemporaryDirectory() as folder:
+        fit.train(
+            recipe,
+            random_images(images),
+            None,
+            Checkpoints(Path(folder), "benchmark"),
+            lambda record, left: records.append(record),
+        )
+    return records
 
 
 def parse_arguments(description: str) -> tuple[int, tuple[str, Recipe] | None]:

@@ -298,12 +298,12 @@ class TestDoors:
     def test_dvc_repro_makes_the_same(self, newcomers):
         copy, _, made = newcomers
         epochs(copy, 6)
-        forced = ("--force", "--single-item", "table", "splits")
+        forced = ("--force", "--single-item", "archive", "table", "splits")
         runs = [copy.run(DVC, "repro", "--no-run-cache", *what) for what in (forced, ())]
         said = "".join(done.stdout + done.stderr for done in runs)
         assert sorted(re.findall(r"Running stage '(.+?)'", said)) == [
-            *("export@cnn9", "leaderboard", "ledger", "model@cnn9", "plan", "predictions@cnn9"),
-            *("report@cnn9", "splits", "table"),
+            *("archive", "export@cnn9", "leaderboard", "ledger", "model@cnn9", "plan"),
+            *("predictions@cnn9", "report@cnn9", "splits", "table"),
         ]
         assert noise(said) == []
         found = outputs(copy)

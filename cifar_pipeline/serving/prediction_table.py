@@ -44,7 +44,10 @@ def writing_rows(
     Raises: OSError at once where no file can be written.
     """
     waiting: list[dict[str, Any]] = []
-    with replacing_file(path) as new, pq.ParquetWriter(new, schema) as writer:
+    with (
+        replacing_file(path) as new,
+        pq.ParquetWriter(new, schema, write_page_checksum=True) as writer,
+    ):
 
         def append(rows: Iterable[dict[str, Any]]) -> None:
             waiting.extend(rows)

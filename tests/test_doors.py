@@ -298,16 +298,16 @@ class TestDoors:
     def test_dvc_repro_makes_the_same(self, newcomers):
         copy, _, made = newcomers
         epochs(copy, 6)
-        forced = ("--force", "--single-item", "archive", "table", "splits")
-        runs = [copy.run(DVC, "repro", "--no-run-cache", *what) for what in (forced, ())]
-        said = "".join(done.stdout + done.stderr for done in runs)
-        assert sorted(re.findall(r"Running stage '(.+?)'", said)) == [
-            *("archive", "export@cnn9", "leaderboard", "ledger", "model@cnn9", "plan"),
-            *("predictions@cnn9", "report@cnn9", "splits", "table"),
+        done = copy.run(DVC, "repro", "--force", "--no-run-cache", "predictions@cnn9")
+        ran = re.findall(r"Running stage '(.+?)'", done.stdout)
+        assert sorted(ran) == [
+            *("archive", "model@cnn9", "plan", "predictions@cnn9", "splits", "table")
         ]
-        assert noise(said) == []
+        assert noise(done.stdout + done.stderr) == []
         found = outputs(copy)
         assert {path: found[path] for path in COMPARED} == {path: made[path] for path in COMPARED}
+        rest = re.findall(r"Running stage '(.+?)'", copy.dvc("repro"))
+        assert sorted(rest) == ["export@cnn9", "leaderboard", "ledger", "report@cnn9"]
         assert UP_TO_DATE in copy.dvc("status")
 
     def test_photographs_are_predicted_behind_every_door(self, newcomers):

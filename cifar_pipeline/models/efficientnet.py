@@ -25,6 +25,9 @@ def features(
 
     Raises: PipelineError as `load_application` does.
     """
+    if isinstance(architecture, EfficientNet) and architecture.scaling == "unit":
+        # The network itself divides by 255, so this is S2's mistake, which its recipe repeats.
+        x = keras.layers.Rescaling(1 / 255, name="scale")(x)
     return backbone(architecture, construction)(x)
 
 

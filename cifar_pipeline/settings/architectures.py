@@ -142,6 +142,15 @@ class KerasApplication(ArchitectureSettings):
         return 32
 
 
+Scaling = Annotated[
+    Literal["imagenet", "unit"],
+    Field(
+        description="`imagenet` scales pixels as the weights were trained on, `unit` to 0..1 as "
+        "the reports did"
+    ),
+]
+
+
 class HeadConvolution(Settings):
     """A convolution with ReLU after a network of Keras Applications."""
 
@@ -153,11 +162,7 @@ class Backbone(KerasApplication):
     """MobileNet or ResNet50, then a convolution and dense layers if the recipe asks for them."""
 
     name: Literal["mobilenet", "resnet50"] = Field(description=WHICH)
-    scaling: Literal["imagenet", "unit"] = Field(
-        "imagenet",
-        description="`imagenet` scales pixels as the weights were trained on, `unit` to 0..1 as "
-        "the reports did",
-    )
+    scaling: Scaling = "imagenet"
     convolution: HeadConvolution | None = Field(
         None, description="a convolution between the network and the pooling"
     )
@@ -182,6 +187,7 @@ class EfficientNet(KerasApplication):
         "efficientnet_b6",
         "efficientnet_b7",
     ] = Field(description=WHICH)
+    scaling: Scaling = "imagenet"
     dropout: Fraction = Field(0.5, description="before the output layer")
 
     module = "efficientnet"

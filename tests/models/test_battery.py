@@ -12,7 +12,7 @@ from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.models.backbone import _scaled
 from cifar_pipeline.models.construction import Construction
 from cifar_pipeline.models.cost import epoch_costs
-from cifar_pipeline.models.efficientnet import backbone
+from cifar_pipeline.models.efficientnet import backbone, features
 from cifar_pipeline.models.registry import build_classifier, count_parameters, part_of, set_phase
 from cifar_pipeline.models.saved import Labels, load_model, weights_digest
 from cifar_pipeline.settings.architectures import Backbone, EfficientNet
@@ -29,8 +29,10 @@ from tests.numbers import off
 MEAN = (0.5, 0.5, 0.4)
 LARGE = ("efficientnetv2_b0", "resnet50")
 """Networks that take a minute to trace; EfficientNet-B0 stands for them at every push."""
+COPIES = {"ladder7", "ladder7_final", "ladder7_coarse", "efficientnet_b0_twice_scaled"}
+"""Recipes whose networks others have."""
 NAMES = (
-    *("cnn9", "efficientnetv2_b0", "efficientnet_b0"),
+    *("cnn9", "efficientnetv2_b0", "efficientnet_b0", "efficientnet_b0_twice_scaled"),
     *(
         "ladder1",
         "ladder2",
@@ -81,12 +83,12 @@ def test_uint8_images_to_float32_logits(params_file, name):
 
 
 @pytest.mark.slow
-# Without networks that others have; ladder1_coarse has 20 classes too.
+# Without copies, but with ladder1_coarse, which has 20 classes.
 @pytest.mark.parametrize(
     "name",
     [
         pytest.param(name, marks=pytest.mark.nightly if name in LARGE else ())
-        for name in sorted(set(NAMES) - {"ladder7", "ladder7_final", "ladder7_coarse"})
+        for name in sorted(set(NAMES) - COPIES)
     ],
 )
 def test_training_learns_and_what_is_saved_predicts_the_same(params_file, prepared, tmp_path, name):
@@ -169,6 +171,19 @@ def test_pixels_are_scaled_as_the_weights_were_trained_on(name, module):
         images, verbose=0
     )
     assert off(as_reported, images / 255) < 1e-6
+
+
+@pytest.mark.numeric
+def test_s2_sees_the_255th_part_of_what_k2_sees(params_file):
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    pooled = {}
+    for scaling, pixels in (("imagenet", images), ("unit", images * 255)):
+        keras.utils.set_random_seed(0)
+        x = keras.Input((32, 32, 3))
+        architecture = EfficientNet(name="efficientnet_b0", scaling=scaling)
+        pooled_features = features(x, architecture, Construction(32, "none", MEAN))
+        pooled[scaling] = keras.Model(x, pooled_features).predict(pixels, verbose=0)
+    assert off(pooled["unit"], pooled["imagenet"]) < 1e-5
 
 
 @pytest.mark.numeric

@@ -1,7 +1,10 @@
-"""How the process that trains gets its memory from the C library."""
+"""How the process that trains gets its memory, and how it gives back that of earlier trainings."""
 
 import ctypes
+import gc
 import platform
+
+import keras
 
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -23,3 +26,21 @@ def keep_freed_memory() -> None:
         )  # those of other threads than the first give back whatever the two below say
         libc.mallopt(M_MMAP_MAX, 0)  # blocks of their own are always given back
         libc.mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def release_earlier_trainings() -> None:
+    """Free the networks and graphs of the trainings that have ended in this process.
+
+    Layers without a name of their own are numbered from one again, so that the saved file does not
+    tell how many models this process has built. TensorFlow keeps the gradients of all graphs that
+    it ever traced, the loss has one, and each keeps its graph alive: 20 MB a training of the
+    search's small networks (tensorflow #80895, #97697; tf-keras #898 has the same remedy).
+    """
+    keras.utils.clear_session()
+    if keras.backend.backend() == "tensorflow":
+        from tensorflow.python.framework import ops  # noqa: PLC0415  # only this backend has it
+
+        registered = ops.gradient_registry._registry  # there is no public way to it
+        for name in [name for name in registered if name.startswith("CustomGradient-")]:
+            del registered[name]
+    gc.collect()

@@ -10,6 +10,7 @@ from cifar_pipeline.inputs.batches import Images, steps_per_epoch, training_batc
 from cifar_pipeline.models.cost import epoch_costs
 from cifar_pipeline.models.registry import build_classifier, count_parameters, set_phase
 from cifar_pipeline.settings.recipe import Recipe
+from cifar_pipeline.training.allocator import release_earlier_trainings
 from cifar_pipeline.training.callbacks import AveragedStatistics, Keeper, Phases, state_variables
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.device import (
@@ -66,9 +67,7 @@ def train(
     """
     devices = devices or require_devices(recipe.device, recipe.cpu_devices)
     own_statistics = devices[0].startswith("cpu") and recipe.cpu_devices > 1
-    # Layers without a name of their own are numbered from one again, so that the saved file does
-    # not tell how many models this process has built.
-    keras.utils.clear_session()
+    release_earlier_trainings()
     with data_parallel(devices, recipe.batch_size):
         keras.utils.set_random_seed(recipe.seed)
         classifier = build_classifier(recipe, training.channel_mean())

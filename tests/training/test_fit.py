@@ -1,4 +1,5 @@
 import ast
+import gc
 import json
 import os
 import shutil
@@ -287,6 +288,19 @@ def test_each_phase_is_traced_once(splits, tmp_path, monkeypatch):
     )
     fitted(splits, tmp_path, progressive=[{"size": 16, "epochs": 1}], image_size=32, epochs=2)
     assert len(traced) == 2
+
+
+def test_graphs_of_ended_trainings_do_not_pile_up(splits, tmp_path):
+    def graphs() -> int:
+        gc.collect()
+        # The type of each, because asking a weak proxy for its class fails when its object is gone.
+        return sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects())
+
+    left = []
+    for number in range(3):
+        fitted(splits, tmp_path / str(number), epochs=1, seed=number)
+        left.append(graphs())
+    assert left[2] <= left[0]
 
 
 def test_checkpoints_do_not_pile_up(splits, tmp_path):

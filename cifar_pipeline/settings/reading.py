@@ -61,8 +61,8 @@ def recipes_folder(params_file: Path) -> Path:
 
 MOST_CHARACTERS = 1_000_000
 MOST_VALUES = 100_000
-MOST_DIGITS = 100
-"""Of a whole number. Larger ones can be neither printed nor made a float."""
+LONGEST_NUMBER = 100
+"""Characters of a whole number. Larger ones can be neither printed nor made a float."""
 
 
 def missing(path: Path) -> PipelineError:
@@ -118,10 +118,10 @@ def _check_bounded(root: Node | None) -> None:
         if isinstance(node, CollectionNode):
             for entry in node.value:  # of a mapping, a key and its value
                 nodes += entry if isinstance(entry, tuple) else [entry]
-        elif node.tag.endswith(":int") and len(node.value) > MOST_DIGITS:
+        elif node.tag.endswith(":int") and len(node.value) > LONGEST_NUMBER:
             raise ValueError(
-                f"it has a number of {len(node.value):,} digits; settings have at most "
-                f"{MOST_DIGITS}"
+                f"it has a number of {len(node.value):,} characters; write one of at most "
+                f"{LONGEST_NUMBER}"
             )
 
 

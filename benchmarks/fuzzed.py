@@ -44,6 +44,12 @@ ROOT = Path(__file__).parents[1]
 RECIPES = ("control", "custom", "custom_norm", "custom_search", "cnn9")
 """Recipes beside the settings that are read: few, so that an input is read in milliseconds. One
 extends another, and one has a search."""
+SPARSE = {
+    "train": {"GNU.sparse.map": "0,1", "GNU.sparse.size": "1"},
+    "test": {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"},
+    "meta": {"GNU.sparse.offset": "0", "GNU.sparse.numbytes": "1", "path": "a" * 200},
+}
+"""Headers of files with holes, which tarfile reads with rules of their own."""
 EVENTS = ("os.", "shutil.", "socket.", "subprocess.", "ctypes.", "pickle.", "pty.", "webbrowser.")
 HARMLESS = {"os.listdir", "os.scandir"}
 HOSTILE: tuple[Any, ...] = (
@@ -117,7 +123,7 @@ def archives() -> list[bytes]:
                 info = tarfile.TarInfo(name)
                 info.size = len(content)
                 if form == tarfile.PAX_FORMAT:
-                    info.pax_headers = {"comment": "é", "mtime": "1.5"}
+                    info.pax_headers = {"comment": "é", "size": str(len(content)), **SPARSE[name]}
                 tar.addfile(info, io.BytesIO(content))
             link = tarfile.TarInfo("cifar-100-python/link")
             link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
@@ -154,6 +160,26 @@ def sealed(content: bytes) -> bytes:
     return bytes(blocks)
 
 
+def changed_headers(content: bytes, chance: random.Random) -> bytes:
+    """A tar with a header of another size or kind, or with one header more often."""
+    blocks = [content[start : start + 512] for start in range(0, len(content), 512)]
+    headers = [at for at, block in enumerate(blocks) if block[257:262] == b"ustar"]
+    if not headers:
+        return content
+    at = chance.choice(headers)
+    block = bytearray(blocks[at])
+    size = chance.choice((0, 1, 513, 2**33 - 1, 2**62, 2**87 - 1))
+    match chance.randrange(3):
+        case 0:
+            block[124:136] = b"\x80" + size.to_bytes(11, "big")
+        case 1:
+            block[156] = chance.choice(b"01257LKxgXS\0")
+        case _:
+            blocks[at:at] = blocks[at : at + 2] * chance.randrange(8)
+    blocks[at] = bytes(block)
+    return b"".join(blocks)
+
+
 def changed_settings(content: bytes, chance: random.Random) -> bytes:
     """Settings with one value replaced, or a piece of YAML put into their text."""
     if chance.random() < 0.5:
@@ -188,6 +214,8 @@ def mutated(target: str) -> Callable[[bytes, int, int], bytes]:
         chance = random.Random(seed)  # noqa: S311
         if target in ("params", "recipes") and chance.random() < 0.5:
             return changed_settings(content, chance)[:largest]
+        if target == "archive" and chance.random() < 0.3:
+            return sealed(changed_headers(content, chance))[:largest]
         changed = atheris.Mutate(content, largest)
         return sealed(changed) if target == "archive" else changed
 

@@ -32,6 +32,9 @@ MOST_MEMBERS = 1000  # upstream's archive has five, and its folder
 READS_AT_THE_END = 100
 """A member that is said to be huge is skipped by reading on where nothing is left."""
 
+DAMAGE = (OSError, EOFError, ValueError, RecursionError, zlib.error, tarfile.TarError)
+"""What reading a damaged tar raises; headers of sparse files and chains of headers give the odd ones."""
+
 EXTENSIONS = {
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -117,15 +120,7 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
                 yield tar
             while stream.read(CHUNK):  # gzip compares its checksum when it comes to the end
                 pass
-        # tarfile lets through what headers of sparse files, and chains of headers, make it raise.
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            RecursionError,
-            zlib.error,
-            tarfile.TarError,
-        ) as error:
+        except DAMAGE as error:
             raise PipelineError(f"it is damaged, incomplete or no archive ({error})") from None
 
 

@@ -118,7 +118,7 @@ def _check_bounded(root: Node | None) -> None:
         if isinstance(node, CollectionNode):
             for entry in node.value:  # of a mapping, a key and its value
                 nodes += entry if isinstance(entry, tuple) else [entry]
-        elif node.tag.endswith(":int") and len(node.value) > LONGEST_NUMBER:
+        elif str(node.tag).endswith(":int") and len(node.value) > LONGEST_NUMBER:
             raise ValueError(
                 f"it has a number of {len(node.value):,} characters; write one of at most "
                 f"{LONGEST_NUMBER}"

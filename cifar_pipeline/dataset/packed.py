@@ -33,7 +33,8 @@ READS_AT_THE_END = 100
 """A member that is said to be huge is skipped by reading on where nothing is left."""
 
 DAMAGE = (OSError, EOFError, ValueError, RecursionError, zlib.error, tarfile.TarError)
-"""What reading a damaged tar raises; headers of sparse files and chains of headers give the odd ones."""
+"""What reading a damaged tar raises: ValueError for headers of sparse files, RecursionError for
+chains of headers."""
 
 EXTENSIONS = {
     tarfile.GNUTYPE_LONGNAME,

@@ -27,7 +27,7 @@ def command(target: str, folder: Path, minutes: float, file: Path | None) -> lis
     for place in (corpus, findings):
         place.mkdir(parents=True, exist_ok=True)
     limits = [f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", f"-max_len={LARGEST}"]
-    rest = [f"-artifact_prefix={findings}/", "-print_final_stats=1", "-close_fd_mask=1"]
+    rest = [f"-artifact_prefix={findings}/", "-print_final_stats=1"]
     how = [str(file)] if file else [f"-max_total_time={round(60 * minutes)}", str(corpus)]
     return [sys.executable, "-m", "benchmarks.fuzzed", target, *limits, *rest, *how]
 
@@ -40,10 +40,12 @@ def main() -> None:
     parser.add_argument("--input", type=Path)
     given = parser.parse_args()
     called = command(given.target, given.folder, given.minutes, given.input)
-    with subprocess.Popen(called, stderr=subprocess.PIPE, text=True, errors="replace") as process:
-        assert process.stderr
+    with subprocess.Popen(
+        called, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        assert process.stdout
         lines = []
-        for line in process.stderr:
+        for line in process.stdout:
             print(line, end="", file=sys.stderr)
             lines.append(line)
     said = "".join(lines)

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from cifar_pipeline.artifacts import replacing_file
 from cifar_pipeline.errors import PipelineError
@@ -24,6 +24,25 @@ MEMBERS = ("meta", "train", "test")
 MEMBER_LIMIT = 256 << 20  # bytes; upstream's largest member has 155 MB
 
 ARCHIVE_LIMIT = 512 << 20  # bytes, unpacked
+
+HEADER_LIMIT = 1 << 16  # bytes of a member's long name or other headers; tarfile copies them often
+
+MOST_MEMBERS = 1000  # upstream's archive has five, and its folder
+
+READS_AT_THE_END = 100
+"""A member that is said to be huge is skipped by reading on where nothing is left."""
+
+DAMAGE = (OSError, EOFError, ValueError, RecursionError, zlib.error, tarfile.TarError)
+"""What reading a damaged tar raises: ValueError for headers of sparse files, RecursionError for
+chains of headers."""
+
+EXTENSIONS = {
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+}
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -60,7 +79,7 @@ class _Bounded:
     """A reader that refuses to unpack more than ARCHIVE_LIMIT: a small file can unpack to a lot."""
 
     def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
-        self.file, self.left = file, ARCHIVE_LIMIT
+        self.file, self.left, self.at_the_end = file, ARCHIVE_LIMIT, 0
 
     def read(self, size: int = -1) -> bytes:
         content = self.file.read(size)
@@ -70,7 +89,24 @@ class _Bounded:
                 f"the archive unpacks to more than {ARCHIVE_LIMIT:,} bytes; CIFAR-100 needs "
                 "187 million"
             )
+        self.at_the_end += not content
+        if self.at_the_end > READS_AT_THE_END:
+            raise EOFError("a member is said to go on after the end")
         return content
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose headers are small: tarfile reads them into memory, whatever their size."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in EXTENSIONS and found.size > HEADER_LIMIT:
+            raise PipelineError(
+                f"it has a member with {found.size:,} bytes of headers; at most {HEADER_LIMIT:,} "
+                "are read"
+            )
+        return found
 
 
 @contextmanager
@@ -81,12 +117,20 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
         raw.seek(0)
         stream: Any = _Bounded(gzip.GzipFile(fileobj=raw) if zipped else raw)
         try:
-            with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as tar:
+            with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK, tarinfo=_Member) as tar:
                 yield tar
             while stream.read(CHUNK):  # gzip compares its checksum when it comes to the end
                 pass
-        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        except DAMAGE as error:
             raise PipelineError(f"it is damaged, incomplete or no archive ({error})") from None
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """What is in a tar, which keeps all that it has read in memory."""
+    for number, member in enumerate(tar):
+        if number >= MOST_MEMBERS:
+            raise PipelineError(f"it is an archive of more than {MOST_MEMBERS:,} files")
+        yield member
 
 
 def read_members(archive: Path) -> Iterator[tuple[str, bytes]]:
@@ -100,7 +144,7 @@ def read_members(archive: Path) -> Iterator[tuple[str, bytes]]:
     """
     found = []
     with _opened(archive) as tar:
-        for member in tar:
+        for member in _members(tar):
             if (name := _admitted(member)) is not None:
                 extracted = tar.extractfile(member)
                 found.append(name)
@@ -175,7 +219,7 @@ def describe(path: Path) -> tuple[str, str]:
             return kind, repair
     try:
         with _opened(path) as tar:
-            return _data_set([member.name for member in tar])
+            return _data_set([member.name for member in _members(tar)])
     except PipelineError as error:
         return str(error).removeprefix("it is "), PYTHON_VERSION
 

@@ -74,7 +74,7 @@ class Source(Settings):
             sha256: the user's checksum; empty for the source's own.
             home: what a relative path is relative to.
 
-        Raises: PipelineError for a checksum that cannot be one.
+        Raises: PipelineError for a checksum or a file: address that cannot be one.
         """
         if self.kind == "generated":
             return self
@@ -108,10 +108,17 @@ def path_of(address: str) -> str:
 
     `file:a`, `file://a` and `file:///a` are all in use, so what stands where a host name belongs is
     taken as the beginning of a path, except for `localhost`.
+
+    Raises: PipelineError for a file: address that cannot be read as one.
     """
     if not address.lower().startswith("file:"):
         return address
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise PipelineError(
+            f"the address '{address:.80}' is not one of a file ({error}); write its path instead"
+        ) from None
     host = "" if parts.netloc.lower() == "localhost" else parts.netloc
     return unquote(host + parts.path)
 

@@ -166,16 +166,16 @@ class Params(Settings):
             key = ", ".join(values_tried) or "epochs"
             try:
                 recipe_of_trial(recipe, stage, values_tried)
-            except (KeyError, IndexError, TypeError):
-                raise PipelineError(
-                    f"{where}: the recipe has no `{key}`; name one of its keys, such as "
-                    "`optimizer.learning_rate`"
-                ) from None
             except ValidationError as error:
                 value = values_tried.get(key, stage.epochs)
                 raise PipelineError(
                     f"{where}: `{key}: {value}` is not valid:\n"
                     + "\n".join(problems(error, Recipe))
+                ) from None
+            except (LookupError, TypeError, ValueError):
+                raise PipelineError(
+                    f"{where}: the recipe has no `{key:.100}`; name one of its keys, such as "
+                    "`optimizer.learning_rate`"
                 ) from None
         return search
 

@@ -9,6 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import CollectionNode, Node
 
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.settings.base import NAME, NOT_A_NAME
@@ -60,6 +61,8 @@ def recipes_folder(params_file: Path) -> Path:
 
 MOST_CHARACTERS = 1_000_000
 MOST_VALUES = 100_000
+LONGEST_NUMBER = 100
+"""Characters of a whole number. Larger ones can be neither printed nor made a float."""
 
 
 def missing(path: Path) -> PipelineError:
@@ -81,7 +84,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise PipelineError(
             f"{path}, line {line}: {error.problem.splitlines()[0]}; write each key once"
         ) from None
-    except (YAMLError, ValueError) as error:
+    # The parser lets through what escapes, tags and keys that nobody writes make it stumble over.
+    except (YAMLError, ValueError, ArithmeticError, LookupError, TypeError) as error:
         raise PipelineError(f"{path} is not YAML in UTF-8: {error}") from None
     except RecursionError:
         raise PipelineError(f"{path} is nested too deeply for settings; write it plainly") from None
@@ -96,23 +100,29 @@ def _parsed(text: str) -> Any:
     of times; the parser is slow."""
     if len(text) > MOST_CHARACTERS:
         raise ValueError(f"{len(text):,} characters are more than settings have")
-    content = YAML(typ="safe", pure=True).load(text)
-    _check_bounded(content)
-    return content
+    yaml = YAML(typ="safe", pure=True)
+    root = yaml.compose(text)
+    _check_bounded(root)
+    return yaml.constructor.construct_document(root) if root else None
 
 
-def _check_bounded(content: Any) -> None:
-    """Raise ValueError when aliases make the content endless, or too large to be read."""
-    values, found = [content], 0
-    while values:
-        value = values.pop()
+def _check_bounded(root: Node | None) -> None:
+    """Raise ValueError when aliases make the content endless, or too large to be read, or a number
+    is too long. Nothing is made of it before that: merging (`<<`) alone could take for ever."""
+    nodes, found = [root] if root else [], 0
+    while nodes:
+        node = nodes.pop()
         found += 1
         if found > MOST_VALUES:
             raise ValueError("its aliases (`*`) stand for too many values; write them out")
-        if isinstance(value, dict):
-            values += value.values()
-        elif isinstance(value, list):
-            values += value
+        if isinstance(node, CollectionNode):
+            for entry in node.value:  # of a mapping, a key and its value
+                nodes += entry if isinstance(entry, tuple) else [entry]
+        elif str(node.tag).endswith(":int") and len(node.value) > LONGEST_NUMBER:
+            raise ValueError(
+                f"it has a number of {len(node.value):,} characters; write one of at most "
+                f"{LONGEST_NUMBER}"
+            )
 
 
 def _check_names(params: Params, file: str) -> None:

@@ -3,6 +3,7 @@
 Types and their rules; no I/O.
 """
 
+from itertools import accumulate
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
@@ -259,7 +260,7 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _fits_its_architecture(self) -> Self:
         architecture, name = self.architecture, self.architecture.name
-        phases = [self.phase_at(epoch) for epoch in range(self.epochs)]
+        phases = self.phases
         if not architecture.has_pretrained_weights:
             if self.weights != "none":
                 raise ValueError(
@@ -306,9 +307,8 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _does_not_contradict_itself(self) -> Self:
-        phases = [self.phase_at(epoch) for epoch in range(self.epochs)]
         if self.batch_norm_momentum is not None and all(
-            phase.freeze_batch_norm for phase in phases
+            phase.freeze_batch_norm for phase in self.phases
         ):
             raise ValueError(
                 "`batch_norm_momentum` with `freeze_batch_norm`, which uses the statistics as they "
@@ -357,13 +357,25 @@ class Recipe(Settings):
 
     def phase_at(self, epoch: int) -> Phase:
         """How an epoch, counted from 0, is trained."""
+        for step in self.progressive:
+            if epoch < step.epochs:
+                return self._phase(step)
+            epoch -= step.epochs
+        return self._phase(None)
+
+    @property
+    def phases(self) -> list[Phase]:
+        """The phases that a training goes through, in order, however many epochs each takes."""
+        starts = accumulate((step.epochs for step in self.progressive), initial=0)
+        steps = zip((*self.progressive, None), starts, strict=True)
+        return [self._phase(step) for step, start in steps if start < self.epochs]
+
+    def _phase(self, step: Step | None) -> Phase:
+        """How the epochs of a step are trained, or those after the last one."""
         own = Phase(
             size=self.image_size,
             freeze_batch_norm=self.freeze_batch_norm,
             freeze_blocks=self.freeze_blocks,
         )
-        for step in self.progressive:
-            if epoch < step.epochs:
-                return own.model_copy(update=step.model_dump(exclude={"epochs"}, exclude_none=True))
-            epoch -= step.epochs
-        return own
+        changes = step.model_dump(exclude={"epochs"}, exclude_none=True) if step else {}
+        return own.model_copy(update=changes)

@@ -128,7 +128,7 @@ class Search(Settings):
 def recipe_of_trial(base: Recipe, stage: Draws | Grid, values: dict[str, Any]) -> Recipe:
     """The recipe with a trial's values in place.
 
-    Raises: KeyError, IndexError or TypeError for a key that the recipe does not have, pydantic's
+    Raises: LookupError, TypeError or ValueError for a key that the recipe does not have, pydantic's
         ValidationError when the result contradicts itself.
     """
     content = base.model_dump(mode="json") | {
@@ -136,7 +136,7 @@ def recipe_of_trial(base: Recipe, stage: Draws | Grid, values: dict[str, Any]) -
         "batch_size": stage.batch_size,
     }
     for key, value in values.items():
-        *path, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+        *path, last = [int(part) if part.isdecimal() else part for part in key.split(".")]
         place: Any = content
         for part in path:
             place = place[part]

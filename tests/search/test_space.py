@@ -76,6 +76,10 @@ def test_the_grid_is_over_what_the_best_disagree_on():
             r"the recipe has no `architecture\.blocks\.7\.filters`",
         ),
         (
+            {"space": {"architecture.blocks.².filters": [8, 16]}},
+            r"the recipe has no `architecture\.blocks\.²\.filters`",
+        ),
+        (
             {"space": {"architecture.hidden.0": [0, 16]}},
             r"`architecture\.hidden\.0: 0` is not valid",
         ),

@@ -35,6 +35,11 @@ def test_a_relative_path_is_relative_to_the_checkout(monkeypatch, written, meant
     assert own.located("", "", HOME).url == meant
 
 
+def test_an_address_that_is_none_is_one_message():
+    with pytest.raises(PipelineError, match=r"'file://\[a' is not one of a file .*write its path"):
+        SOURCE.located("file://[a", "", HOME)
+
+
 def test_who_named_the_archive_is_known_and_decides_nothing_else():
     assert not SOURCE.located("", "", HOME).named_by_user
     named = SOURCE.located("https://mirror/a.tar.gz", "", HOME)

@@ -8,6 +8,7 @@ from cifar_pipeline.graph.stages import build_stages
 from cifar_pipeline.settings.editing import add_recipe, select_models, select_profile
 from cifar_pipeline.settings.params import PROFILES, merge
 from cifar_pipeline.settings.reading import load_params
+from cifar_pipeline.settings.recipe import Recipe
 from tests.workspaces import change_yaml
 
 
@@ -82,12 +83,19 @@ def test_a_wrong_value_is_named(params_file):
         ("-1", "splits.seed: Input should be greater than or equal to 0 (found -1)"),
         ("4294967296", "splits.seed: Input should be less than 4294967296 (found 4294967296)"),
         (".inf", "splits.seed: Input should be a valid integer (found inf)"),
-        ("9" * 5000, "is not YAML in UTF-8: Exceeds the limit (4300 digits)"),
+        ("9" * 5000, "is not YAML in UTF-8: it has a number of 5,000 characters"),
+        ("0x" + "f" * 6000, "is not YAML in UTF-8: it has a number of 6,002 characters"),
+        ('"\\U99999999"', "is not YAML in UTF-8: Python int too large"),
+        ("!!bool maybe", "is not YAML in UTF-8: 'maybe'"),
+        ("{? [[1]] : 1}", "is not YAML in UTF-8: unhashable type: 'list'"),
         ("[" * 3000 + "]" * 3000, "is nested too deeply for settings"),
         ("&a [*a]", "its aliases (`*`) stand for too many values"),
         ("5 # " + "x" * 1_000_000, "1,003,"),
     ],
-    ids=["boolean", "text", "negative", "large", "infinite", "digits", "deep", "endless", "long"],
+    ids=[
+        *("boolean", "text", "negative", "large", "infinite", "digits", "hexadecimal", "escape"),
+        *("tag", "key", "deep", "endless", "long"),
+    ],
 )
 def test_a_number_is_a_number_and_a_file_of_settings_is_bounded(params_file, written, words):
     text = params_file.read_text(encoding="utf-8")
@@ -106,9 +114,19 @@ def test_a_fraction_is_a_number(params_file, written):
         load_params(params_file)
 
 
-def test_aliases_that_stand_for_millions_of_values_are_refused_at_once(params_file):
-    rows = ["b0: &b0 [x, x, x, x, x, x, x, x, x]"]
-    rows += [f"b{n}: &b{n} [{', '.join([f'*b{n - 1}'] * 9)}]" for n in range(1, 12)]
+@pytest.mark.parametrize(
+    ("first", "aliases"),
+    [
+        ("[x, x, x, x, x, x, x, x, x]", "[{}]"),
+        ("{x: 1}", "{{<<: [{}]}}"),
+        ("!!pairs [x: 1]", "!!pairs [x: [{}]]"),
+        ("{? x}", "!!set {{? [{}]}}"),
+    ],
+    ids=["lists", "merges", "pairs", "keys"],
+)
+def test_aliases_that_stand_for_millions_of_values_are_refused_at_once(params_file, first, aliases):
+    rows = [f"b0: &b0 {first}"]
+    rows += [f"b{n}: &b{n} {aliases.format(', '.join([f'*b{n - 1}'] * 9))}" for n in range(1, 12)]
     text = params_file.read_text(encoding="utf-8")
     params_file.write_text(text + "\n".join(rows) + "\n", encoding="utf-8")
     started = time.monotonic()
@@ -367,6 +385,27 @@ def test_what_a_step_does_not_say_is_as_the_recipe_has_it(params_file):
         phases["efficientnetv2_b0"]
         == [(64, True, 2)] * 2 + [(96, True, 2)] * 4 + [(128, True, 3)] * 4
     )
+
+
+def test_a_recipe_of_endless_epochs_is_read_at_once(params_file):
+    """It was walked through epoch by epoch."""
+    change_yaml(
+        recipe_file(params_file, "cnn9"), lambda content: content["paper"].update(epochs=10**15)
+    )
+    started = time.monotonic()
+    assert load_params(params_file).under("paper").recipe("cnn9").epochs == 10**15
+    assert time.monotonic() - started < 10
+
+
+def test_a_step_that_no_epoch_reaches_is_no_phase(params_file):
+    base = load_params(params_file).under("laptop").recipe("cnn9")
+    written = base.model_dump() | {"epochs": 5, "image_size": 32}
+    steps = [{"size": 8, "epochs": 2}, {"size": 16, "epochs": 1}]
+    recipe = Recipe.model_validate(written | {"progressive": steps})
+    assert [phase.size for phase in recipe.phases] == [8, 16, 32]
+    assert [phase.size for phase in map(recipe.phase_at, range(5))] == [8, 8, 16, 32, 32]
+    shorter = recipe.model_copy(update={"epochs": 2})
+    assert [phase.size for phase in shorter.phases] == [8]
 
 
 def test_environment_replaces_address_and_weights(params_file, monkeypatch):

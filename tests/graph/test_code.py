@@ -81,6 +81,7 @@ class Probe:
         return iter(())
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_everything_that_a_stage_calls_is_in_its_plan(smoke, params_file, monkeypatch):

@@ -36,7 +36,11 @@ def test_every_change_still_finds_what_it_replaces(recorded):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("index", [0, 6, 19], ids=lambda index: MUTATIONS[index].what)
+@pytest.mark.parametrize(
+    "index",
+    [0, *(pytest.param(index, marks=pytest.mark.nightly) for index in (6, 19))],
+    ids=lambda index: MUTATIONS[index].what,
+)
 def test_dvc_and_dagster_agree_with_the_plan(recorded, index):
     """A few of them through both doors' own commands."""
     if not recorded.is_complete:

@@ -27,8 +27,8 @@ from cifar_pipeline.training.train_and_save import weights_of
 from tests.numbers import off
 
 MEAN = (0.5, 0.5, 0.4)
-LARGE = ("efficientnetv2_b0", "resnet50")
-"""Networks that take a minute to trace; EfficientNet-B0 stands for them at every push."""
+AT_EVERY_PUSH = {"cnn9", "custom_norm", "efficientnet_b0", "ladder1_coarse", "resnet9"}
+"""Recipes that are trained at every push, one of each kind of network and target."""
 COPIES = {"ladder7", "ladder7_final", "ladder7_coarse", "efficientnet_b0_twice_scaled"}
 """Recipes whose networks others have."""
 NAMES = (
@@ -87,7 +87,7 @@ def test_uint8_images_to_float32_logits(params_file, name):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.nightly if name in LARGE else ())
+        pytest.param(name, marks=() if name in AT_EVERY_PUSH else pytest.mark.nightly)
         for name in sorted(set(NAMES) - COPIES)
     ],
 )
@@ -449,15 +449,14 @@ def test_a_hostile_configuration_is_one_message(tmp_path, change):
         load_model(tmp_path)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "profile"),
     [
-        *((name, "laptop") for name in ("cnn9", "efficientnet_b0")),
-        pytest.param("efficientnetv2_b0", "laptop", marks=pytest.mark.nightly),
+        *((name, "laptop") for name in ("cnn9", "efficientnet_b0", "efficientnetv2_b0")),
         # The others of the ladder and of the customs differ from these in widths alone.
-        *((name, "paper") for name in ("cnn9", "ladder5", "custom_search")),
-        pytest.param("efficientnet_b0", "paper", marks=pytest.mark.nightly),
+        *((name, "paper") for name in ("cnn9", "efficientnet_b0", "ladder5", "custom_search")),
     ],
 )
 def test_long_recipes_start(params_file, prepared, tmp_path, name, profile):

@@ -137,6 +137,7 @@ run(data_of(Workspace(Path(sys.argv[1]))), Path(sys.argv[2]), KILLABLE)
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_search_that_is_killed_goes_on(data, prepared, tmp_path):
     """By SIGKILL in the middle of a trial; it finds and prunes what an undisturbed search does."""
@@ -164,6 +165,7 @@ def test_a_search_that_is_killed_goes_on(data, prepared, tmp_path):
     assert rungs[0] == rungs[1]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_changed_search_begins_anew_and_pruning_saves_epochs(data, tmp_path):
     longer = {"trials": 4, "folds": 2, "epochs": 8, "batch_size": 32}

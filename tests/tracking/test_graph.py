@@ -63,6 +63,7 @@ def kill_after(copy, line):
     assert any(line in printed for printed in seen), "".join(seen)
 
 
+@pytest.mark.nightly
 def test_a_killed_training_goes_on_as_the_same_run_and_nothing_is_lost(copy, server, tmp_path):
     server.behaviour = "hangs"
     kill_after(copy, f"epoch 3/{EPOCHS} done")

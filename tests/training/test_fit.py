@@ -124,6 +124,7 @@ def test_a_resumed_training_ends_with_the_same_weights(splits, tmp_path, changes
     )
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_training_killed_at_any_moment_ends_with_the_same_weights(prepared, splits, tmp_path):
     """SIGKILL, wherever it hits, and again."""

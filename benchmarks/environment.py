@@ -1,6 +1,7 @@
 """The hardware and versions that a figure belongs to."""
 
 import platform
+from statistics import median
 
 from cifar_pipeline.provenance import hardware, library_versions
 
@@ -13,5 +14,4 @@ def describe() -> str:
 
 def spread(values: list[float]) -> str:
     """Median and range."""
-    ordered = sorted(values)
-    return f"{ordered[len(ordered) // 2]:.2f} ({ordered[0]:.2f} to {ordered[-1]:.2f})"
+    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"

@@ -3,10 +3,11 @@
 python -m benchmarks.operations > benchmarks/results/operations.md
 
 Each network trains on one device, all its layers, with the optimiser and the precision of its
-`laptop` recipe, on images of random bytes. TensorFlow's profiler follows the second epoch; the first
-one traces. Shares are of the time that the operations took, each on one thread or more, so they do
-not depend on how many ran at once. Each profile is taken in a process of its own, with two rates of the machine: the product
-of two large float32 matrices, and adding a number to a large array, which waits for memory alone.
+`laptop` recipe, on images of random bytes. TensorFlow's profiler follows the second epoch, because
+the first one traces. Shares are of the time that the operations took, each on one thread or more,
+so they do not depend on how many ran at once. Each profile is taken in a process of its own, with
+two rates of the machine: the product of two large float32 matrices, and adding a number to a large
+array, which waits for memory alone.
 """
 
 import argparse

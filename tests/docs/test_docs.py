@@ -1,4 +1,4 @@
-"""README.md and docs/ are true: links, figures, commands, snippets and generated pages."""
+"""README.md, docs/ and deploy/ are true: links, figures, commands, snippets, generated pages."""
 
 import re
 import tomllib
@@ -21,7 +21,7 @@ def read(path: Path) -> str:
 
 
 DOCS = CHECKOUT / "docs"
-WRITTEN = sorted([*CHECKOUT.glob("*.md"), *DOCS.rglob("*.md")])
+WRITTEN = sorted([*CHECKOUT.glob("*.md"), *DOCS.rglob("*.md"), CHECKOUT / "deploy" / "README.md"])
 RECORDS = sorted((CHECKOUT / "benchmarks" / "results").glob("*.md"))
 RECORDED = [
     path for path in sorted(CHECKOUT.glob("recipes/*.yaml")) if "benchmarks/results/" in read(path)

@@ -176,7 +176,7 @@ def test_every_pod_has_the_checkout_and_is_not_root(pod):
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert re.fullmatch("REGISTRY/cifar-pipeline:(cpu|gpu)", container["image"])
+    assert re.fullmatch(r"\S+/cifar-pipeline:(cpu|gpu)", container["image"])
 
 
 def test_webserver_daemon_and_location_are_not_root():

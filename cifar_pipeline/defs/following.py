@@ -2,6 +2,7 @@
 and after the asset."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ OF_TRIAL = ("stage", "trial", "state", "epochs", "accuracy", "first_fold", "best
 FIRST_TRIAL = ("draws", 0)
 
 
-class _Resumable(Follower):
+class _Resumable(Follower, ABC):
     """What an interruption does not end: it goes on as the run that it was."""
 
     follows = True
@@ -58,12 +59,13 @@ class _Resumable(Follower):
             self._session.add(Ended(status))
 
     @property
+    @abstractmethod
     def _kept(self) -> Path:
         """Where checkpoints are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _send_result(self, session: Session) -> None:
-        raise NotImplementedError
+        """Tell what the training or the search came to."""
 
     @property
     def _continued(self) -> Continued:

@@ -132,8 +132,8 @@ def _described(instance: dg.DagsterInstance, run_id: str) -> str:
 def _free_what_ended_runs_hold(instance: dg.DagsterInstance) -> None:
     """A run whose executor raised, as when nobody reads its output any more, ends with its slot."""
     storage = instance.event_log_storage
-    for pool in storage.get_concurrency_keys():
-        found = storage.get_concurrency_info(pool)
+    for pool in storage.get_pool_limits():
+        found = storage.get_concurrency_info(pool.name)
         holders = {slot.run_id for slot in found.claimed_slots}
         for run_id in holders | {step.run_id for step in found.pending_steps}:
             run = instance.get_run_by_id(run_id)

@@ -84,6 +84,7 @@ def test_a_wrong_value_is_named(params_file):
         ("4294967296", "splits.seed: Input should be less than 4294967296 (found 4294967296)"),
         (".inf", "splits.seed: Input should be a valid integer (found inf)"),
         ("9" * 5000, "is not YAML in UTF-8: it has a number of 5,000 characters"),
+        ("9" * 400, "is not YAML in UTF-8: it has a number of 400 characters"),
         ("0x" + "f" * 6000, "is not YAML in UTF-8: it has a number of 6,002 characters"),
         ('"\\U99999999"', "is not YAML in UTF-8: Python int too large"),
         ("!!bool maybe", "is not YAML in UTF-8: 'maybe'"),
@@ -93,7 +94,17 @@ def test_a_wrong_value_is_named(params_file):
         ("5 # " + "x" * 1_000_000, "1,003,"),
     ],
     ids=[
-        *("boolean", "text", "negative", "large", "infinite", "digits", "hexadecimal", "escape"),
+        *(
+            "boolean",
+            "text",
+            "negative",
+            "large",
+            "infinite",
+            "digits",
+            "no float",
+            "hexadecimal",
+            "escape",
+        ),
         *("tag", "key", "deep", "endless", "long"),
     ],
 )

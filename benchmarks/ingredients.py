@@ -20,8 +20,9 @@ from benchmarks.environment import describe
 from cifar_pipeline.artifacts import dvc_md5, write_json
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.paths import Workspace
+from cifar_pipeline.settings.optimization import Schedule
 from cifar_pipeline.settings.reading import load_params
-from cifar_pipeline.settings.recipe import Recipe, Schedule
+from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
 

@@ -25,7 +25,8 @@ from cifar_pipeline.inputs.batches import Images, training_batches
 from cifar_pipeline.models.registry import build_classifier, set_phase
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.reading import load_params
-from cifar_pipeline.settings.recipe import Augmentation, Recipe
+from cifar_pipeline.settings.recipe import Recipe
+from cifar_pipeline.settings.transforms import Augmentation
 from cifar_pipeline.training.optimizers import build_optimizer
 
 PAPER = Augmentation(horizontal_flip=0.5, vertical_flip=0.5, grid_distortion=0.2, elastic=0.2)

@@ -9,7 +9,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from cifar_pipeline.settings.recipe import Augmentation
+from cifar_pipeline.settings.transforms import Augmentation
 
 # One thread for each image: at 32 pixels OpenCV's own pool costs more than it gives, and competes
 # with the network for cores.

@@ -24,7 +24,8 @@ from cifar_pipeline.dataset.table import CLASSES, pixels, read_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.augmentation import Augmenter
 from cifar_pipeline.inputs.mixing import mix
-from cifar_pipeline.settings.recipe import Mixing, Recipe, Target
+from cifar_pipeline.settings.recipe import Recipe, Target
+from cifar_pipeline.settings.transforms import Mixing
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # grain warns that there is no JAX to profile
 import grain  # noqa: E402

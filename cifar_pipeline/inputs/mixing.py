@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cifar_pipeline.settings.recipe import Mixing
+from cifar_pipeline.settings.transforms import Mixing
 
 
 def mix(

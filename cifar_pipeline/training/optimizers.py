@@ -7,7 +7,7 @@ import keras
 
 from cifar_pipeline.models.registry import part_of
 from cifar_pipeline.settings.architectures import Part
-from cifar_pipeline.settings.recipe import Optimizer, Schedule
+from cifar_pipeline.settings.optimization import Optimizer, Schedule
 from cifar_pipeline.training.muon import Muon
 
 KINDS: dict[str, type[keras.optimizers.Optimizer]] = {

@@ -50,7 +50,7 @@ def called():
 
 NOT_IN_A_PLAN = {
     "settings.data.Source.located",  # settings count by their values,
-    "settings.recipe._changed",  # and validators change none
+    "settings.optimization._changed",  # and validators change none
 }
 METADATA = {"model": "drawing."}
 """Modules that a body uses for what the UI shows, and for no artefact."""

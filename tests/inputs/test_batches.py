@@ -16,7 +16,8 @@ from cifar_pipeline.settings.data import SplitSettings
 from cifar_pipeline.settings.editing import select_profile
 from cifar_pipeline.settings.params import PROFILES
 from cifar_pipeline.settings.reading import load_params
-from cifar_pipeline.settings.recipe import Augmentation, Recipe
+from cifar_pipeline.settings.recipe import Recipe
+from cifar_pipeline.settings.transforms import Augmentation
 from tests.workspaces import CHECKOUT
 
 FLIP = Augmentation(horizontal_flip=0.5, shift_x=0.125, shift_y=0.125)

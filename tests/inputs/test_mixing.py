@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cifar_pipeline.inputs.mixing import mix
-from cifar_pipeline.settings.recipe import Mixing
+from cifar_pipeline.settings.transforms import Mixing
 
 
 @pytest.fixture

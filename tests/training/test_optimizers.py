@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from cifar_pipeline.settings.recipe import Optimizer, Schedule
+from cifar_pipeline.settings.optimization import Optimizer, Schedule
 from cifar_pipeline.training.optimizers import build_optimizer
 
 CONSTANT = Schedule()

@@ -17,11 +17,11 @@ from cifar_pipeline.inputs.batches import Images, load_images
 from cifar_pipeline.models.environment import configure_keras
 from cifar_pipeline.models.explanation import explained
 from cifar_pipeline.paths import Workspace
+from cifar_pipeline.saying import say
 from cifar_pipeline.settings.reading import load_params
 from cifar_pipeline.training.calibration import fit_temperature
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import train
-from cifar_pipeline.training.progress import say
 
 RECIPE = "efficientnet_b0"
 SUPERCLASSES = 4

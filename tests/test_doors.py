@@ -126,7 +126,7 @@ class TestDoors:
         for line in (
             "profile smoke, running: archive, table, splits, test_subsets, model/cnn9, ",
             "table: started",
-            "epoch 1/6 done",
+            "model/cnn9: epoch 1/6 done",
             "leaderboard: done in ",
             "done in ",
         ):

@@ -6,7 +6,6 @@ stale does not depend on who looked on.
 """
 
 import functools
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar, cast
 
@@ -14,6 +13,7 @@ import dagster as dg
 
 from cifar_pipeline.graph.stages import Stage
 from cifar_pipeline.paths import Workspace
+from cifar_pipeline.saying import say
 from cifar_pipeline.settings.params import Params
 from cifar_pipeline.tracking.events import Status
 from cifar_pipeline.tracking.outbox import About, Outbox
@@ -137,4 +137,4 @@ class Follower:
 
     def _tell(self, line: str) -> None:
         self._context.log.warning(line)
-        print(f"{'/'.join(self._stage.key)}: {line}", file=sys.stderr, flush=True)
+        say(line)

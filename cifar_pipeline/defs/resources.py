@@ -17,6 +17,7 @@ from cifar_pipeline.errors import PipelineError, refusals_in_words
 from cifar_pipeline.graph.plan import version_of
 from cifar_pipeline.graph.stages import Stage
 from cifar_pipeline.paths import Workspace
+from cifar_pipeline.saying import about
 from cifar_pipeline.settings.params import PROFILES
 
 ProfileName = StrEnum("ProfileName", {name: name for name in PROFILES})  # type: ignore[misc]
@@ -42,9 +43,9 @@ class Pipeline(dg.ConfigurableResource):
     @contextmanager
     def step(self, context: dg.AssetExecutionContext, stage: Stage) -> Iterator[Step]:
         """The frame of an asset's body; see `Step`. A PipelineError fails the step, once."""
-        step = None
+        step, own = None, Workspace.current().lock(stage.name)
         try:
-            with refusals_in_words(), alone(Workspace.current().lock(stage.name), context.log):
+            with refusals_in_words(), about("/".join(stage.key)), alone(own, context.log):
                 step = Step.begin(context, stage)
                 self._follower = step.follower
                 with step.follower, step.devices():

@@ -21,7 +21,7 @@ from cifar_pipeline.graph.syntax import Unit, is_asset
 
 NEUTRAL = (
     *("cli", "commands", "definitions", "defs", "graph"),  # what calls the stages
-    *("errors", "provenance"),  # messages, and records of the machine
+    *("errors", "saying", "provenance"),  # messages, and records of the machine
     *("settings.params", "settings.reading", "settings.editing", "settings.validation"),
     "paths",  # where artefacts are, not what they are
 )

@@ -1,7 +1,6 @@
 """From a workspace and a search's name to `data/searches/<name>`."""
 
 import platform
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from cifar_pipeline.provenance import (
     library_versions,
     numeric_settings,
 )
+from cifar_pipeline.saying import say
 from cifar_pipeline.search.results import (
     STORAGE,
     described,
@@ -111,8 +111,7 @@ def search_and_save(
         }
         settings = ", ".join(f"{key} {value}" for key, value in trial.params.items())
         state = trial.state.name.lower()
-        line = f"trial {trial.number} of the {study.study_name} {state}: {settings}"
-        print(line, file=sys.stderr, flush=True)
+        say(f"trial {trial.number} of the {study.study_name} {state}: {settings}")
         table = readable(trial_table(search, {study.study_name: study}))
         with tempfile.TemporaryDirectory() as pictures:
             draw(study, Path(pictures))

@@ -1,7 +1,6 @@
 """From image files to rows: what a model says of each, or why it says nothing."""
 
 import hashlib
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.models.guesses import Guess, likeliest
+from cifar_pipeline.saying import say
 from cifar_pipeline.serving.exported import BATCH, Answers, ExportedModel
 from cifar_pipeline.serving.novelty import familiarity
 from cifar_pipeline.serving.photographs import (
@@ -177,11 +177,9 @@ def with_progress(predictions: Iterable[Prediction], total: int) -> Iterator[Pre
         now = monotonic()
         if total > 1 and (now - last >= LINE_EVERY_S or (done == total and last > start)):
             last, speed = now, done / (now - start)
-            print(
+            say(
                 f"{done:,} of {total:,} photographs, {speed:,.0f} images/s, about "
-                f"{(total - done) / speed:.0f} s left",
-                file=sys.stderr,
-                flush=True,
+                f"{(total - done) / speed:.0f} s left"
             )
 
 

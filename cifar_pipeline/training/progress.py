@@ -1,7 +1,6 @@
 """Training progress: lines for a person at a terminal, records for whoever stores or plots them."""
 
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import keras
 
 from cifar_pipeline.errors import DivergedError
+from cifar_pipeline.saying import say
 from cifar_pipeline.settings.recipe import Recipe
 
 LINE_EVERY_S = 10.0
@@ -169,8 +169,3 @@ def say_interrupted(kept: int, epochs: int) -> None:
         say(f"interrupted; the next run resumes after epoch {kept}/{epochs}")
     else:
         say(f"interrupted before the end of epoch 1/{epochs}; the next run starts anew")
-
-
-def say(line: str) -> None:
-    """Tell people, on stderr, while the work goes on."""
-    print(line, file=sys.stderr, flush=True)

@@ -26,13 +26,13 @@ from cifar_pipeline.provenance import (
     numeric_settings,
     thread_settings,
 )
+from cifar_pipeline.saying import say
 from cifar_pipeline.settings.params import Params
 from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training.allocator import keep_freed_memory
 from cifar_pipeline.training.calibration import UNCALIBRATED, fit_temperature
 from cifar_pipeline.training.checkpoints import Checkpoints
 from cifar_pipeline.training.fit import VALIDATION_BATCH, train
-from cifar_pipeline.training.progress import say
 from cifar_pipeline.training.saving import check_saved, save_training
 
 CHECKED_IMAGES = 256

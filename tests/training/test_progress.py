@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import keras
 import pytest
 
+from cifar_pipeline.saying import about
 from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.training import progress as module
 from cifar_pipeline.training.progress import EpochRecord, Progress
@@ -112,3 +113,14 @@ def test_another_image_size_is_announced(clock, capsys):
         "epoch 1/3 begins: 100 steps at 16×16",
         "epoch 2/3 begins: 100 steps at 32×32",
     ]
+
+
+def test_lines_name_what_is_trained(clock, capsys):
+    """Two trainings at once share a terminal."""
+    with about("model/cnn9"):
+        trained(clock)
+    module.say_interrupted(1, 3)
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(line.startswith("model/cnn9: epoch 1/3 ") for line in lines)
+    assert last.startswith("interrupted; ")

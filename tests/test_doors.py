@@ -24,7 +24,7 @@ from filelock import FileLock
 from ray.cluster_utils import Cluster
 
 from benchmarks.explanation import drops
-from cifar_pipeline.defs.runs import WORKER_TAG
+from cifar_pipeline.defs.runs import worker_of
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.serving.exported import ExportedModel
@@ -404,7 +404,7 @@ class TestDoors:
             checkpoints = copy.root / "data/checkpoints/cnn9/smoke"
             wait_for(lambda: list(checkpoints.glob("epoch-*")), 120)
             killed = latest_run(copy)
-            os.kill(int(killed.tags[WORKER_TAG].split(":")[1]), signal.SIGKILL)
+            os.kill(int(worker_of(killed).split(":")[1]), signal.SIGKILL)
             wait_for(lambda: latest_run(copy).run_id != killed.run_id, 60)
             assert latest_run(copy).tags["dagster/retry_number"] == "1"
             copy.change("train_per_class: 20", "train_per_class: 21")

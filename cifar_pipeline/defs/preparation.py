@@ -19,9 +19,9 @@ from cifar_pipeline.defs.processes import end_with, name_of, this_process
 from cifar_pipeline.defs.runs import (
     GO_ON_BY_ITSELF,
     LEAVE_TO_ITS_USER,
-    WORKER_TAG,
     release_dead_runs,
     wait_before_retrying,
+    worker_tag,
 )
 from cifar_pipeline.defs.watcher import watch_this_process
 from cifar_pipeline.errors import PipelineError
@@ -55,7 +55,8 @@ def prepare(
     """
     door = _door(run)
     retries = GO_ON_BY_ITSELF if door == "ui" else LEAVE_TO_ITS_USER
-    instance.add_run_tags(run.run_id, {WORKER_TAG: this_process(), "door": door, **retries})
+    worker = worker_tag(run.run_id, this_process())
+    instance.add_run_tags(run.run_id, {**worker, "door": door, **retries})
     watch_this_process()
     if command := _command_behind(door):
         end_with(name_of(command), f"the command that started run {run.run_id[:8]}")

@@ -22,8 +22,9 @@ from dagster._core.storage.tags import (
 
 from cifar_pipeline.defs.processes import is_alive, is_here
 
-WORKER_TAG = ".dagster/cifar_pipeline_worker"
+_WORKER_TAG = ".dagster/cifar_pipeline_worker"
 """The UI does not show tags that begin so."""
+_OF = " of run "
 GO_ON_BY_ITSELF = {RETRY_STRATEGY_TAG: ReexecutionStrategy.FROM_ASSET_FAILURE.name}
 """Tags of a run that the daemon takes up when it was killed (`run_retries` in dagster.yaml)."""
 LEAVE_TO_ITS_USER = {MAX_RETRIES_TAG: "0"}
@@ -31,13 +32,32 @@ LEAVE_TO_ITS_USER = {MAX_RETRIES_TAG: "0"}
 FIRST_WAIT_S = 5
 """Before the first retry; twice as long before each further one."""
 UNTAGGED_S = 300
-"""A run is tagged as it begins. One that has no tag after so long died before."""
+"""A run is tagged as it begins. One that left the queue so long ago without a tag has died."""
 LOOK_EVERY_S = 5.0
 UNFINISHED = (
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 )
+
+
+def worker_tag(run_id: str, process: str) -> dict[str, str]:
+    """The tag of a run that lives in a process.
+
+    Args:
+        process: as `processes.name_of` names it.
+    """
+    return {_WORKER_TAG: f"{process}{_OF}{run_id}"}
+
+
+def worker_of(run: dg.DagsterRun) -> str | None:
+    """The process that a run lives in, or None before it has begun.
+
+    A run that repeats another one, by a retry or by hand, begins with the tags of that one, whose
+    process is dead.
+    """
+    process, _, run_id = run.tags.get(_WORKER_TAG, "").partition(_OF)
+    return process if run_id == run.run_id else None
 
 
 def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -48,10 +68,10 @@ def release_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     dead = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=list(UNFINISHED))):
         run = record.dagster_run
-        process = run.tags.get(WORKER_TAG)
+        process = worker_of(run)
         if process is None:
-            began = record.start_time or record.create_timestamp.timestamp()
-            gone = time.time() - began > UNTAGGED_S
+            # Not since it was created: it may have been in the queue for hours.
+            gone = time.time() - record.update_timestamp.timestamp() > UNTAGGED_S
             why = "Its process was killed before it had begun."
             if gone and not run.remote_job_origin:
                 instance.add_run_tags(run.run_id, LEAVE_TO_ITS_USER)

@@ -24,7 +24,7 @@ from cifar_pipeline.defs.follower import Follower
 from cifar_pipeline.defs.following import follow
 from cifar_pipeline.defs.gpus import taken
 from cifar_pipeline.defs.processes import end_when, end_with, is_here, name_of, this_process
-from cifar_pipeline.defs.runs import WORKER_TAG
+from cifar_pipeline.defs.runs import worker_of
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.graph.plan import in_dvc, read_code_again, text_of
 from cifar_pipeline.graph.stages import Stage, build_stages
@@ -211,7 +211,7 @@ def _end_with_the_run(context: dg.AssetExecutionContext) -> None:
             end_with(name_of(parent), "Ray on this node", signal.SIGKILL)
     instance, run_id = context.instance, context.run_id
     run = instance.get_run_by_id(run_id)
-    process = run.tags.get(WORKER_TAG) if run else None
+    process = worker_of(run) if run else None
     if process and not is_here(process):
 
         def is_over() -> bool:

@@ -12,10 +12,11 @@ import psutil
 from cifar_pipeline.defs import runs
 from cifar_pipeline.defs.processes import is_alive, name_of, this_process
 from cifar_pipeline.defs.runs import (
-    WORKER_TAG,
     release_dead_runs,
     telling_what_it_waits_for,
     wait_before_retrying,
+    worker_of,
+    worker_tag,
 )
 
 
@@ -29,9 +30,15 @@ def training() -> None:
     train()
 
 
+def create_run(instance: dg.DagsterInstance, worker: str) -> dg.DagsterRun:
+    run = instance.create_run_for_job(training)
+    instance.add_run_tags(run.run_id, worker_tag(run.run_id, worker))
+    return instance.get_run_by_id(run.run_id)
+
+
 def claim(instance: dg.DagsterInstance, worker: str, *, ended: bool) -> str:
     """A run that holds the slot of the pool `gpu`; returns its id."""
-    run = instance.create_run_for_job(training, tags={WORKER_TAG: worker})
+    run = create_run(instance, worker)
     instance.report_run_failed(run) if ended else instance.handle_new_event(started(run))
     status = instance.event_log_storage.claim_concurrency_slot("gpu", run.run_id, "train")
     assert status.is_claimed
@@ -45,7 +52,7 @@ def started(run: dg.DagsterRun) -> dg.EventLogEntry:
         level="debug",
         user_message="",
         run_id=run.run_id,
-        timestamp=0.0,
+        timestamp=time.time(),
         job_name=run.job_name,
         dagster_event=event,
     )
@@ -79,9 +86,9 @@ GONE = this_process().rpartition(":")[0] + ":1.00"
 """Another process had this number."""
 
 
-def wait_in_queue(instance: dg.DagsterInstance, worker: str | None) -> str:
+def wait_in_queue(instance: dg.DagsterInstance, worker: str) -> str:
     """A started run that waits for the pool `gpu`; returns its id."""
-    run = instance.create_run_for_job(training, tags={WORKER_TAG: worker} if worker else {})
+    run = create_run(instance, worker)
     instance.handle_new_event(started(run))
     claim = instance.event_log_storage.claim_concurrency_slot("gpu", run.run_id, "train")
     assert not claim.is_claimed
@@ -117,6 +124,27 @@ def test_a_run_that_died_before_it_was_tagged_is_known_by_its_age(tmp_path, monk
         assert tags["dagster/max_retries"] == "0"
 
 
+def test_a_run_that_repeats_a_killed_one_is_not_taken_for_it(tmp_path):
+    """Dagster gives it that one's tags, and its own process comes seconds later."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        killed = create_run(instance, GONE)
+        assert worker_of(killed) == GONE
+        retry = instance.create_run_for_job(training, tags=killed.tags)
+        for run in (killed, retry):
+            instance.handle_new_event(started(run))
+        assert release_dead_runs(instance) == [killed.run_id]
+        assert worker_of(retry) is None
+
+
+def test_time_in_the_queue_does_not_count_as_time_without_a_tag(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "UNTAGGED_S", 2)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        run = instance.create_run_for_job(training)
+        time.sleep(2.1)
+        instance.handle_new_event(started(run))
+        assert release_dead_runs(instance) == []
+
+
 def test_a_run_that_waits_says_for_what_and_looks_whether_it_is_alive(
     tmp_path, capsys, monkeypatch
 ):
@@ -132,7 +160,7 @@ def test_a_run_that_waits_says_for_what_and_looks_whether_it_is_alive(
                 time.sleep(0.05)
                 said += capsys.readouterr().out
             assert f"waiting for the pool `gpu`: run {holder[:8]} (training, since" in said
-            instance.add_run_tags(holder, {WORKER_TAG: GONE})
+            instance.add_run_tags(holder, worker_tag(holder, GONE))
             while "had died" not in said:
                 time.sleep(0.05)
                 said += capsys.readouterr().out
@@ -181,12 +209,12 @@ def test_a_process_ends_with_another_even_if_it_is_deaf():
 
 def test_a_watcher_frees_what_a_killed_process_held_and_goes_with_one_that_ends(tmp_path):
     code = (
-        "import sys, dagster as dg; from cifar_pipeline.defs.runs import WORKER_TAG; "
+        "import sys, dagster as dg; "
         "from cifar_pipeline.defs.watcher import watch_this_process; "
         "from cifar_pipeline.defs.processes import this_process; "
-        "from tests.defs.test_runs import training, started; "
+        "from tests.defs.test_runs import create_run, started; "
         "instance = dg.DagsterInstance.get(); "
-        "run = instance.create_run_for_job(training, tags={WORKER_TAG: this_process()}); "
+        "run = create_run(instance, this_process()); "
         "instance.handle_new_event(started(run)); watch_this_process(); "
         "print(run.run_id, flush=True); sys.stdin.readline()"
     )

@@ -2,12 +2,12 @@
 
 python -m benchmarks.kills --n 200 --work FOLDER > benchmarks/results/kills.md
 
-A clone of the checkout trains the nine-layer CNN, and searches, on generated images. In each series
-one command is typed again and again. All but the last time one of its processes, or its whole group,
-gets a signal at a random moment; then nobody does anything until no run is unfinished, no slot is
-held and no process is left. The last time nobody disturbs it, and it must end with what an
-undisturbed command makes. Every series is kept in FOLDER, so that the campaign goes on from there
-when it was itself interrupted.
+A clone of the checkout trains the nine-layer CNN, and searches, on generated images. In each
+series one command is typed again and again. All but the last time one of its processes, or its
+whole group, gets a signal at a random moment; then nobody does anything until no run is unfinished,
+no slot is held and no process is left. The last time nobody disturbs it, and it must end with what
+an undisturbed command makes. Every series is kept in FOLDER, so that the campaign goes on from
+there when it was itself interrupted.
 """
 
 import argparse
@@ -284,8 +284,8 @@ def _print_page(found: list[Series], n: int, seed: int) -> None:
         f"n = {len(seconds)} kills in {len(found)} series of at most {KILLS_OF_A_SERIES}. After a "
         f"kill nothing was left within {np.median(seconds):.1f} s (median; at most "
         f"{max(seconds):.1f} s, limit {WITHIN_S} s).\n*Well* means: that, after every kill of the "
-        "series, and the command typed again ended with\nthe weights, or the trials and the winner, "
-        "of an undisturbed one.\n"
+        "series,\nand the command typed again ended with the weights, or the trials and the winner, "
+        "of an\nundisturbed one.\n"
     )
     print(
         "| what is made | door | series | kills | series that ended well |\n|---|---|---|---|---|"

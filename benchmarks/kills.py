@@ -93,16 +93,9 @@ class Clone:
             start = text.index("\nsmoke:")
             longer = text[start:].replace("epochs: 6", f"epochs: {EPOCHS}", 1)
             recipe.write_text(text[:start] + longer, encoding="utf-8")
-        job = (
-            sys.executable,
-            "-m",
-            "dagster",
-            "job",
-            "execute",
-            "-m",
-            "cifar_pipeline.definitions",
-        )
-        cifar = (sys.executable, "-m", "cifar_pipeline")
+        python = (sys.executable, "-m")
+        job = (*python, "dagster", "job", "execute", "-m", "cifar_pipeline.definitions")
+        cifar = (*python, "cifar_pipeline")
         repro = (dvc_command(), "repro", "--force", "--single-item")
         self.commands: dict[tuple[str, str], tuple[str, ...]] = {
             ("model", "dagster"): (*job, "-j", f"model_{MODEL}_job"),
@@ -284,8 +277,8 @@ def _print_page(found: list[Series], n: int, seed: int) -> None:
         f"n = {len(seconds)} kills in {len(found)} series of at most {KILLS_OF_A_SERIES}. After a "
         f"kill nothing was left within {np.median(seconds):.1f} s (median; at most "
         f"{max(seconds):.1f} s, limit {WITHIN_S} s).\n*Well* means: that, after every kill of the "
-        "series,\nand the command typed again ended with the weights, or the trials and the winner, "
-        "of an\nundisturbed one.\n"
+        "series,\nand the command typed again ended with the weights, or the trials and the "
+        "winner, of an\nundisturbed one.\n"
     )
     print(
         "| what is made | door | series | kills | series that ended well |\n|---|---|---|---|---|"

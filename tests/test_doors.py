@@ -200,7 +200,7 @@ class TestDoors:
         before = weights(copy)
         plan = {dep["path"]: dep["md5"] for dep in locked(copy)["model@cnn9"]["deps"]}
         with running(copy, *JOB, "model_cnn9_job") as killed:
-            assert any(line.startswith("epoch 3/6 done") for line in killed.stdout)
+            assert any(line.startswith("model/cnn9: epoch 3/6 done") for line in killed.stdout)
             killed.kill()  # the run alone, and not the process of its step
             wait_for(lambda: latest_run(copy).status.name == "FAILURE", 60)
             with FileLock(copy.root / "data/locks/model@cnn9.lock", timeout=60):
@@ -210,7 +210,7 @@ class TestDoors:
             said = []
             for line in resumed.stdout:
                 said.append(line)
-                if line.startswith("epoch 5/6 done"):
+                if line.startswith("model/cnn9: epoch 5/6 done"):
                     epochs(copy, 2)
             assert resumed.wait() == 0, "".join(said)
         text = "".join(said)
@@ -282,7 +282,7 @@ class TestDoors:
                 said = []
                 for line in run.stdout:
                     said.append(line)
-                    if line.startswith("epoch 2/20 done"):
+                    if line.startswith("model/cnn9: epoch 2/20 done"):
                         nodes.remove_node(first, allow_graceful=False)
                         nodes.add_node(**small, num_gpus=1)
                 assert run.wait() == 0, "".join(said)

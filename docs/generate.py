@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from pydantic.json_schema import models_json_schema
 
 from cifar_pipeline.cli import main as cifar
-from cifar_pipeline.reports.ledger import load_published
+from cifar_pipeline.reports.claims import load_published
 from cifar_pipeline.settings.base import NAME
 from cifar_pipeline.settings.params import Params
 from cifar_pipeline.settings.recipe import Recipe

@@ -8,22 +8,10 @@ from pydantic import ValidationError
 from cifar_pipeline.cli import main
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.paths import Workspace
-from cifar_pipeline.reports.ledger import (
-    INTERVALS,
-    Claim,
-    Published,
-    Run,
-    judge,
-    ledger,
-    load_published,
-    load_runs,
-    markdown,
-    merge,
-    record,
-    run_of,
-    runs_of,
-    write_ledger,
-)
+from cifar_pipeline.reports.claims import Claim, Published, load_published
+from cifar_pipeline.reports.judging import judge, ledger
+from cifar_pipeline.reports.ledger import markdown, write_ledger
+from cifar_pipeline.reports.runs import INTERVALS, Run, load_runs, merge, record, run_of, runs_of
 from cifar_pipeline.settings.reading import load_params
 from tests.reports.artefacts import PROVENANCE
 

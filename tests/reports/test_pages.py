@@ -9,7 +9,8 @@ import pytest
 
 from cifar_pipeline.drawing.pages import Table, breakable, link, render, with_interval
 from cifar_pipeline.reports.leaderboard import write_leaderboard
-from cifar_pipeline.reports.ledger import load_runs, write_ledger
+from cifar_pipeline.reports.ledger import write_ledger
+from cifar_pipeline.reports.runs import load_runs
 from cifar_pipeline.settings.evaluation import Ensemble
 from tests.reports.artefacts import entry_of, recipe_with
 from tests.workspaces import CHECKOUT

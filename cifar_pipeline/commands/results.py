@@ -44,13 +44,14 @@ def report(model: str, in_browser: bool) -> None:
 def ledger(recording: bool) -> None:
     """Every published claim beside our recorded runs, as Markdown."""
     from cifar_pipeline.reports import runs as recorded
-    from cifar_pipeline.reports.judging import ledger as judged
     from cifar_pipeline.reports.ledger import markdown  # pandas takes a second
+    from cifar_pipeline.reports.statements import load_measurements
     from cifar_pipeline.settings.reading import load_params
 
     home = Workspace.current()
     with plain_errors():
         runs = recorded.load_runs(home.recorded_runs)
+        measurements = load_measurements(home.recorded_studies)
         if recording:
             params = load_params(home.params)
             found = recorded.runs_of(
@@ -63,4 +64,4 @@ def ledger(recording: bool) -> None:
                 )
             runs = recorded.merge(runs, found)
             recorded.record(home.recorded_runs, runs)
-    click.echo(markdown(judged(runs)), nl=False)
+    click.echo(markdown(runs, measurements), nl=False)

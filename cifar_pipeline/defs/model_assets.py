@@ -169,9 +169,9 @@ def _ledger(stage: Stage) -> dg.AssetsDefinition:
         "data/, with a verdict by a rule.",
     )
     def ledger(context: dg.AssetExecutionContext, pipeline: Pipeline) -> Yielded:
-        from cifar_pipeline.reports.judging import ledger as judged
         from cifar_pipeline.reports.ledger import markdown, write_ledger
         from cifar_pipeline.reports.runs import load_runs, merge, runs_of
+        from cifar_pipeline.reports.statements import load_measurements
 
         with pipeline.step(context, stage) as step:
             home, folder = step.home, step.staged(step.home.ledger)
@@ -180,8 +180,9 @@ def _ledger(stage: Stage) -> dg.AssetsDefinition:
             ]
             recorded = load_runs(home.recorded_runs)
             runs = merge(recorded, runs_of(reports))
-            verdicts = write_ledger(runs, folder)
-            table = dg.MetadataValue.md(markdown(judged(runs)))
+            measurements = load_measurements(home.recorded_studies)
+            verdicts = write_ledger(runs, measurements, folder)
+            table = dg.MetadataValue.md(markdown(runs, measurements))
             yield from step.finish(metadata={**verdicts, "ledger": table})
 
     return ledger

@@ -6,6 +6,7 @@ from typing import Literal
 import yaml
 from pydantic import Field, model_validator
 
+from cifar_pipeline.drawing.numbers import NONE
 from cifar_pipeline.settings.base import Settings
 
 
@@ -41,20 +42,62 @@ class Claim(Settings):
     """what its own code and outputs show"""
 
 
+class Condition(Settings):
+    """What a statement says of one setting of a study, or of one beside another."""
+
+    study: str
+    of: str
+    """the setting that is measured, in words or as the name of a recipe"""
+    minus: str | None = None
+    """the setting whose figure is subtracted, seed by seed"""
+    metric: str
+    above: float | None = None
+    below: float | None = None
+
+    @model_validator(mode="after")
+    def _has_one_bound(self) -> "Condition":
+        if (self.above is None) == (self.below is None):
+            raise ValueError(f"the condition on {self.of} needs one bound, `above` or `below`")
+        return self
+
+
+class Statement(Settings):
+    """A published claim that is not one figure."""
+
+    system: str
+    says: str
+    """the claim in our words"""
+    conditions: tuple[Condition, ...] = ()
+    """all of which hold if the statement is true; none where nothing can be trained"""
+    evidence: str = NONE
+    """what its own code and outputs show, or the source that it cites"""
+
+
 class Published(Settings):
     """All reports by letter, and all of their claims."""
 
     reports: dict[str, Publication]
     claims: tuple[Claim, ...]
+    statements: tuple[Statement, ...] = ()
+    studies: dict[str, str] = Field(default_factory=dict)
+    """of the conditions, by name: what is trained, and what it is measured on"""
     imagenet_files: dict[str, str] = Field(default_factory=dict)
     """sha256 of files that hold the ImageNet weights which Keras fetches, by name"""
 
     @model_validator(mode="after")
     def _every_claim_has_a_report(self) -> "Published":
-        if unknown := {
-            claim.system for claim in self.claims if claim.system[0] not in self.reports
-        }:
+        systems = {claim.system for claim in (*self.claims, *self.statements)}
+        if unknown := {system for system in systems if system[0] not in self.reports}:
             raise ValueError(f"claims of no report: {', '.join(sorted(unknown))}")
+        return self
+
+    @model_validator(mode="after")
+    def _every_condition_has_a_study(self) -> "Published":
+        studies = {
+            condition.study for statement in self.statements for condition in statement.conditions
+        }
+        if unknown := studies - self.studies.keys():
+            raise ValueError(f"conditions of no study: {', '.join(sorted(unknown))}")
         return self
 
 

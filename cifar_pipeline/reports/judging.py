@@ -22,7 +22,7 @@ METRIC_NAMES = {
     "parameters": "parameters",
     "trainable_parameters": "trainable parameters",
 }
-VERDICTS = ("reproduced", "not reproduced", "not yet run", "nothing to reproduce")
+VERDICTS = ("reproduced", "not reproduced", "undecided", "not yet run", "nothing to reproduce")
 HEADINGS = (
     "claim",
     "system",

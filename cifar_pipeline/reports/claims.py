@@ -70,7 +70,7 @@ class Statement(Settings):
     conditions: tuple[Condition, ...] = ()
     """all of which hold if the statement is true; none where nothing can be trained"""
     evidence: str = NONE
-    """what its own code and outputs show, or the source that it cites"""
+    """what its own outputs or the source that it cites show, and how the claim is understood"""
 
 
 class Published(Settings):

@@ -14,7 +14,7 @@ from cifar_pipeline.reports.judging import HEADINGS, PAPER, VERDICTS, ledger
 from cifar_pipeline.reports.runs import SHOWN, Run, readings
 from cifar_pipeline.reports.statements import Judged, Measurement, judge_statements, of_runs
 
-STATED = ("claim", "what is claimed", "what its own code shows", "verdict", "rule and outcome")
+STATED = ("claim", "what is claimed", "remarks", "verdict", "rule and outcome")
 """Headings of the table of statements."""
 
 

@@ -62,18 +62,20 @@ class Examined:
         side, bound = (
             ("above", condition.above) if condition.below is None else ("below", condition.below)
         )
+        limit = self._written(bound) if bound else "zero"
         less = f" less that of {condition.minus}" if condition.minus else ""
-        rule = f"{condition.metric} of {condition.of}{less} is {side} {self._written(bound or 0.0)}"
+        rule = f"{condition.metric} of {condition.of}{less} is {side} {limit}"
         if self.interval is None:
             return f"{rule}: {self.outcome}"
         value, low, high = (self._written(figure) for figure in self.interval)
+        unit = " points" if condition.minus and condition.metric != LOSS else ""
         seeds = f", {self.seeds} seeds" if self.seeds > 1 else ""
-        return f"{rule}: {self.outcome}, {value} ({low} to {high}{seeds})"
+        return f"{rule}: {self.outcome}, {value} ({low} to {high}){unit}{seeds}"
 
     def _written(self, figure: float) -> str:
         if self.condition.metric == LOSS:
             return decimal(figure)
-        return f"{points(figure)} points" if self.condition.minus else percent(figure)
+        return points(figure) if self.condition.minus else percent(figure)
 
 
 @dataclass(frozen=True)

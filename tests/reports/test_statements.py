@@ -72,7 +72,7 @@ def test_a_statement_of_one_setting_is_judged_by_the_mean_of_its_seeds():
     assert verdict_on("learn nothing", one) == "not reproduced"
     assert verdict_on("learn nothing", measured("rate 0.01", *nothing)) == "not yet run"
     told = next(j for j in judge_statements(one) if "nothing" in j.statement.says).examined[1].told
-    low, high = (float(figure) for figure in re.findall(r"\((.+)% to (.+)%,", told)[0])
+    low, high = (float(figure) for figure in re.findall(r"\((.+)% to (.+)%\)", told)[0])
     assert (low + high) / 2 == pytest.approx(31, abs=0.01)
     assert (high - low) / 2 == pytest.approx(4.303 / 3**0.5, abs=0.01)
     assert told.startswith("accuracy of rate 0.001 is below 2.00%: fails, 31.00% (")
@@ -80,7 +80,7 @@ def test_a_statement_of_one_setting_is_judged_by_the_mean_of_its_seeds():
 
 def test_settings_are_compared_seed_by_seed():
     """The seeds differ far more from each other than the settings do, and are in another order."""
-    base = measured("as reported", 0.10, 0.20, 0.30)
+    base = measured("the reported settings", 0.10, 0.20, 0.30)
     lower = measured("RMSProp", 0.09, 0.188, 0.291)[::-1]
     assert verdict_on("RMSProp", [*base, *lower]) == "reproduced"
     assert verdict_on("RMSProp", [*base, *measured("RMSProp", 0.20, 0.10, 0.30)]) == "undecided"

@@ -69,6 +69,11 @@ class Workspace:
         return self.root / "benchmarks" / "results" / "runs.json"
 
     @property
+    def recorded_studies(self) -> Path:
+        """In git: what claims that are not one figure are tested by."""
+        return self.root / "benchmarks" / "results" / "claims.json"
+
+    @property
     def leaderboard(self) -> Path:
         return self.data / "leaderboard"
 

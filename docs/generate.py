@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from pydantic.json_schema import models_json_schema
 
 from cifar_pipeline.cli import main as cifar
-from cifar_pipeline.reports.ledger import load_published
+from cifar_pipeline.reports.claims import load_published
 from cifar_pipeline.settings.base import NAME
 from cifar_pipeline.settings.params import Params
 from cifar_pipeline.settings.recipe import Recipe
@@ -53,8 +53,21 @@ It is shown beside what the report's own code supports and what our runs reached
 - Where a recipe was trained more than once under a profile, the ledger says how often the test
   images were read: whoever changes a recipe after seeing its figure has chosen by that figure.
 
-`cifar ledger` prints this table from `cifar_pipeline/reports/claims.yaml` and
-`benchmarks/results/runs.json`. `cifar ledger --record` first adds the runs that `data/` holds.
+The second table holds claims that are not one figure. Each sets conditions on what the trainings of
+a small study, or our runs with the report's own settings, reach. The rules were written down before
+the study was run.
+
+- A condition *holds* when the 95% confidence interval of the mean over at least three seeds
+  (Student's t) lies wholly on the claimed side of its bound. It *fails* when the interval lies
+  wholly on the other side, and *is open* when it contains the bound. Settings are compared seed by
+  seed. Where there is one training whose figure has an interval of its own images, that interval
+  decides.
+- A claim is *reproduced* when all of its conditions hold, *not reproduced* when one fails, *not yet
+  run* when trainings are missing, and *undecided* otherwise.
+
+`cifar ledger` prints these tables from `cifar_pipeline/reports/claims.yaml`,
+`benchmarks/results/runs.json` and `benchmarks/results/claims.json`. `cifar ledger --record` first
+adds the runs that `data/` holds, and `python -m benchmarks.claims` the trainings of the study.
 """
 REPORTS = """\
 

@@ -43,15 +43,18 @@ def report(model: str, in_browser: bool) -> None:
 )
 def ledger(recording: bool) -> None:
     """Every published claim beside our recorded runs, as Markdown."""
-    from cifar_pipeline.reports import ledger as claims  # pandas takes a second
+    from cifar_pipeline.reports import runs as recorded
+    from cifar_pipeline.reports.ledger import markdown  # pandas takes a second
+    from cifar_pipeline.reports.statements import load_measurements
     from cifar_pipeline.settings.reading import load_params
 
     home = Workspace.current()
     with plain_errors():
-        runs = claims.load_runs(home.recorded_runs)
+        runs = recorded.load_runs(home.recorded_runs)
+        measurements = load_measurements(home.recorded_studies)
         if recording:
             params = load_params(home.params)
-            found = claims.runs_of(
+            found = recorded.runs_of(
                 (params.without_seed(name), home.report(name)) for name in params.models
             )
             if not found:
@@ -59,6 +62,6 @@ def ledger(recording: bool) -> None:
                     "data/ holds no report on CIFAR-100 that could be recorded; make one with "
                     "`cifar run`, under another profile than `smoke`"
                 )
-            runs = claims.merge(runs, found)
-            claims.record(home.recorded_runs, runs)
-    click.echo(claims.markdown(claims.ledger(runs)), nl=False)
+            runs = recorded.merge(runs, found)
+            recorded.record(home.recorded_runs, runs)
+    click.echo(markdown(runs, measurements), nl=False)

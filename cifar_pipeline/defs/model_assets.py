@@ -169,17 +169,20 @@ def _ledger(stage: Stage) -> dg.AssetsDefinition:
         "data/, with a verdict by a rule.",
     )
     def ledger(context: dg.AssetExecutionContext, pipeline: Pipeline) -> Yielded:
-        from cifar_pipeline.reports import ledger as claims
+        from cifar_pipeline.reports.ledger import markdown, write_ledger
+        from cifar_pipeline.reports.runs import load_runs, merge, runs_of
+        from cifar_pipeline.reports.statements import load_measurements
 
         with pipeline.step(context, stage) as step:
             home, folder = step.home, step.staged(step.home.ledger)
             reports = [
                 (step.params.without_seed(name), home.report(name)) for name in step.params.models
             ]
-            recorded = claims.load_runs(home.recorded_runs)
-            runs = claims.merge(recorded, claims.runs_of(reports))
-            verdicts = claims.write_ledger(runs, folder)
-            table = dg.MetadataValue.md(claims.markdown(claims.ledger(runs)))
+            recorded = load_runs(home.recorded_runs)
+            runs = merge(recorded, runs_of(reports))
+            measurements = load_measurements(home.recorded_studies)
+            verdicts = write_ledger(runs, measurements, folder)
+            table = dg.MetadataValue.md(markdown(runs, measurements))
             yield from step.finish(metadata={**verdicts, "ledger": table})
 
     return ledger

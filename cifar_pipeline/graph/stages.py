@@ -126,7 +126,7 @@ def build_stages(params: Params) -> dict[Key, Stage]:
             ("ledger",),
             (path(home.ledger),),
             reports,
-            (path(home.recorded_runs), path(home.reports)),
+            (path(home.recorded_runs), path(home.recorded_studies), path(home.reports)),
             {"models": models},
             takes_what_is_there=True,
         ),

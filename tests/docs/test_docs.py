@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from cifar_pipeline.cli import main
-from cifar_pipeline.reports.ledger import load_published
+from cifar_pipeline.reports.claims import load_published
 from cifar_pipeline.settings.params import merge
 from cifar_pipeline.settings.reading import load_params, read_yaml
 from docs.generate import PAGES, configuration

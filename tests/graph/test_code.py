@@ -89,7 +89,8 @@ def test_everything_that_a_stage_calls_is_in_its_plan(smoke, params_file, monkey
     home = Workspace(params_file.parent)
     monkeypatch.setattr(Workspace, "current", lambda: home)
     (home.recorded_runs.parent).mkdir(parents=True)
-    shutil.copy(PACKAGE.parent / "benchmarks/results/runs.json", home.recorded_runs)
+    for recorded in (home.recorded_runs, home.recorded_studies):
+        shutil.copy(PACKAGE.parent / "benchmarks/results" / recorded.name, recorded)
     recipes = params_file.parent / "recipes"
     change_yaml(recipes / "cnn9.yaml", lambda found: found["smoke"].update(epochs=2))
     short = {"draws": {"trials": 2, "folds": 2, "epochs": 1}, "grid": None}
@@ -310,15 +311,18 @@ def test_a_digest_is_the_same_under_every_python(package):
     assert behind(package)["work.make"] == "15920d039a0e2c8cc66bfffdb54dac93"
 
 
-def test_recorded_runs_count_for_the_ledger_behind_dagster_too(params_file, monkeypatch):
+@pytest.mark.parametrize("recorded", ["recorded_runs", "recorded_studies"])
+def test_what_is_recorded_counts_for_the_ledger_behind_dagster_too(
+    recorded, params_file, monkeypatch
+):
     """DVC has the file as a dependency; no asset makes it."""
     monkeypatch.setenv("CIFAR_ROOT", str(params_file.parent))
     stages = build_stages(load_params(params_file))
-    runs = Workspace.current().recorded_runs
-    runs.parent.mkdir(parents=True)
+    path = getattr(Workspace.current(), recorded)
+    path.parent.mkdir(parents=True)
     versions = []
     for text in ("[]", "[1]"):
-        runs.write_text(text)
+        path.write_text(text)
         versions.append({key: version_of(stage) for key, stage in stages.items()})
     before, after = versions
     assert {key for key in before if before[key] != after[key]} == {("ledger",)}

@@ -9,7 +9,9 @@ import pytest
 
 from cifar_pipeline.drawing.pages import Table, breakable, link, render, with_interval
 from cifar_pipeline.reports.leaderboard import write_leaderboard
-from cifar_pipeline.reports.ledger import load_runs, write_ledger
+from cifar_pipeline.reports.ledger import write_ledger
+from cifar_pipeline.reports.runs import load_runs
+from cifar_pipeline.reports.statements import load_measurements
 from cifar_pipeline.settings.evaluation import Ensemble
 from tests.reports.artefacts import entry_of, recipe_with
 from tests.workspaces import CHECKOUT
@@ -115,8 +117,10 @@ def pages(made, classes, shared_inputs, labels, tmp_path_factory):
     }
     ensembles = {"all_with_mirror_images": Ensemble(members=tuple(entries), mirrored=True)}
     write_leaderboard(entries, ensembles, folder / "leaderboard")
-    runs = load_runs(CHECKOUT / "benchmarks" / "results" / "runs.json")
-    write_ledger(runs, folder / "ledger")
+    recorded = CHECKOUT / "benchmarks" / "results"
+    runs = load_runs(recorded / "runs.json")
+    measurements = load_measurements(recorded / "claims.json")
+    write_ledger(runs, measurements, folder / "ledger")
     write_told(folder / "search")
     return {
         "report": made / "index.html",

@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from benchmarks.environment import describe, spread
-from cifar_pipeline.dataset.table import read_table
+from cifar_pipeline.dataset.table import read_labels
 from cifar_pipeline.evaluation.duplicates import SIMILAR, find_duplicates, unique_test_rows
 from cifar_pipeline.paths import Workspace
 
@@ -19,11 +19,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=3)
     arguments = parser.parse_args()
-    table = read_table(Workspace.current().table)
+    path = Workspace.current().table
+    table = read_labels(path)
     seconds = []
     for _ in range(arguments.n):
         start = time.perf_counter()
-        found = find_duplicates(table)
+        found = find_duplicates(path)
         seconds.append(time.perf_counter() - start)
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     pairs = found.to_pandas()

@@ -9,7 +9,6 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,8 +27,9 @@ from cifar_pipeline.defs.runs import worker_of
 from cifar_pipeline.inputs.batches import load_images
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.serving.exported import ExportedModel
+from tests.postgres import postgres
 from tests.serving.hostile import picture
-from tests.workspaces import DVC, JOB, Copy, change_yaml
+from tests.workspaces import DVC, JOB, Copy, change_yaml, free_port
 
 UP_TO_DATE = "Data and pipelines are up to date."
 UNREACHABLE = "http://127.0.0.1:9/cifar-100-python.tar.gz"
@@ -93,12 +93,6 @@ def running(copy, *command, **environment):
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +194,7 @@ class TestDoors:
         before = weights(copy)
         plan = {dep["path"]: dep["md5"] for dep in locked(copy)["model@cnn9"]["deps"]}
         with running(copy, *JOB, "model_cnn9_job") as killed:
-            assert any(line.startswith("epoch 3/6 done") for line in killed.stdout)
+            assert any(line.startswith("model/cnn9: epoch 3/6 done") for line in killed.stdout)
             killed.kill()  # the run alone, and not the process of its step
             wait_for(lambda: latest_run(copy).status.name == "FAILURE", 60)
             with FileLock(copy.root / "data/locks/model@cnn9.lock", timeout=60):
@@ -210,7 +204,7 @@ class TestDoors:
             said = []
             for line in resumed.stdout:
                 said.append(line)
-                if line.startswith("epoch 5/6 done"):
+                if line.startswith("model/cnn9: epoch 5/6 done"):
                     epochs(copy, 2)
             assert resumed.wait() == 0, "".join(said)
         text = "".join(said)
@@ -264,10 +258,17 @@ class TestDoors:
         copy.change("smoke: {default: 0.0, cnn9: 1.0}", "smoke: {default: 0.0, cnn9: 0.05}")
 
     @pytest.mark.nightly
+    @pytest.mark.postgres
     def test_a_training_whose_node_leaves_the_ray_cluster_goes_on_on_another_one(self, newcomers):
-        """The cluster is a head and two workers, of which one offers a GPU."""
+        """The cluster is a head and two workers, of which one offers a GPU. Dagster keeps the runs
+        in PostgreSQL, as `cluster.md` says."""
         copy, *_ = newcomers
         epochs(copy, 20)
+        page = (copy.root / "docs/how-to/cluster.md").read_text(encoding="utf-8")
+        [storage] = re.findall(r"```yaml\n(storage:\n.*?)```", page, flags=re.DOTALL)
+        instance = copy.root / "dagster_home/dagster.yaml"
+        before = instance.read_text(encoding="utf-8")
+        instance.write_text(f"{before}\n{storage}", encoding="utf-8")
         small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
         nodes = Cluster(
             initialize_head=True,
@@ -277,17 +278,20 @@ class TestDoors:
         first = nodes.add_node(**small, num_gpus=1)
         ray = {"CIFAR_RAY_ADDRESS": f"http://{nodes.head_node.address_info['webui_url']}"}
         try:
-            copy.job("splits_job", **ray)  # on the head
-            with running(copy, *JOB, "model_cnn9_job", **ray) as run:
-                said = []
-                for line in run.stdout:
-                    said.append(line)
-                    if line.startswith("epoch 2/20 done"):
-                        nodes.remove_node(first, allow_graceful=False)
-                        nodes.add_node(**small, num_gpus=1)
-                assert run.wait() == 0, "".join(said)
+            with postgres() as server:
+                ray["CIFAR_POSTGRES_URL"] = server.new()
+                copy.job("splits_job", **ray)  # on the head
+                with running(copy, *JOB, "model_cnn9_job", **ray) as run:
+                    said = []
+                    for line in run.stdout:
+                        said.append(line)
+                        if line.startswith("model/cnn9: epoch 2/20 done"):
+                            nodes.remove_node(first, allow_graceful=False)
+                            nodes.add_node(**small, num_gpus=1)
+                    assert run.wait() == 0, "".join(said)
         finally:
             nodes.shutdown()
+            instance.write_text(before, encoding="utf-8")
         text = "".join(said)
         assert "model/cnn9: its job on the cluster is gone, so it is submitted again" in text
         assert re.search(r"resuming after epoch \d+/20", text)

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -55,6 +56,12 @@ def undo_selection(params_file: Path) -> None:
     ):
         text = re.sub(rf"(?m)^{line.partition(':')[0]}: .*$", line, text, count=1)
     params_file.write_text(text, encoding="utf-8")
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 class Copy:

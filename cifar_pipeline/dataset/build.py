@@ -11,7 +11,15 @@ import pyarrow as pa
 from cifar_pipeline.artifacts import file_digest, replacing_file
 from cifar_pipeline.dataset.packed import md5, read_members
 from cifar_pipeline.dataset.pickles import read_pickle
-from cifar_pipeline.dataset.table import COARSE, FINE, IMAGE_BYTES, SCHEMA, SHAPE, save_table
+from cifar_pipeline.dataset.table import (
+    COARSE,
+    FINE,
+    IMAGE_BYTES,
+    ROW_GROUP,
+    SCHEMA,
+    SHAPE,
+    save_table,
+)
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.settings.data import UPSTREAM_MEMBERS, UPSTREAM_SHA256
 
@@ -107,7 +115,7 @@ def _table(content: dict[str, dict[str, Any]], archive_sha256: str) -> pa.Table:
 
 
 def write_table(table: pa.Table, target: Path) -> None:
-    """Write Parquet with row groups of 10,000; the same table gives the same bytes."""
+    """Write Parquet in row groups of `ROW_GROUP`; the same table gives the same bytes."""
     with replacing_file(target) as temporary:
         # Pixels barely compress (3 %), and no reader has a use for dictionaries or statistics of
         # them.
@@ -117,7 +125,7 @@ def write_table(table: pa.Table, target: Path) -> None:
         save_table(
             table,
             temporary,
-            row_group_size=10_000,
+            row_group_size=ROW_GROUP,
             use_dictionary=dictionaries,
             write_statistics=["row_id"],
         )

@@ -17,6 +17,8 @@ from cifar_pipeline.dataset.table import COARSE, FINE, SHAPE
 
 FINE_PER_COARSE = FINE // COARSE
 SIZE = SHAPE[0]
+AT_ONCE = 1000
+"""Images that are computed at a time, in 8 bytes a value."""
 
 # The pickler that is written in Python: the one in C cannot be told how to write bytes.
 _PythonPickler: Any = pickle._Pickler  # type: ignore[attr-defined]
@@ -99,9 +101,18 @@ def images(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     Their two colours tell the superclass, and their direction the class within it.
     """
-    coarse, member = labels % COARSE, labels // COARSE
-    angle = np.pi * member / FINE_PER_COARSE + rng.normal(0, 0.05, len(labels))
+    angle = np.pi * (labels // COARSE) / FINE_PER_COARSE + rng.normal(0, 0.05, len(labels))
     phase = rng.uniform(0, 2 * np.pi, len(labels))
+    found = np.empty((len(labels), *SHAPE), np.uint8)
+    for start in range(0, len(labels), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        pixels = _stripes(labels[part] % COARSE, angle[part], phase[part])
+        found[part] = (pixels + rng.normal(0, 0.03, pixels.shape)).clip(0, 1) * 255
+    return found
+
+
+def _stripes(coarse: np.ndarray, angle: np.ndarray, phase: np.ndarray) -> np.ndarray:
+    """(N, 32, 32, 3) from 0 to 1"""
     grid = np.linspace(-1, 1, SIZE)
     wave = np.cos(angle)[:, None, None] * grid[:, None] + np.sin(angle)[:, None, None] * grid
     stripes = (0.5 + 0.5 * np.sin(9 * wave + phase[:, None, None]))[..., None]
@@ -109,10 +120,7 @@ def images(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         _colour(coarse // 4, 5)[:, None, None],
         0.5 * _colour(coarse % 4, 4)[:, None, None],
     )
-    pixels = (
-        stripes * light + (1 - stripes) * dark + rng.normal(0, 0.03, (len(labels), SIZE, SIZE, 3))
-    )
-    return cast(np.ndarray, (pixels.clip(0, 1) * 255).astype(np.uint8))
+    return cast(np.ndarray, stripes * light + (1 - stripes) * dark)
 
 
 def _colour(index: np.ndarray, count: int) -> np.ndarray:

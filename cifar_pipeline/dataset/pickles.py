@@ -175,7 +175,9 @@ def _inert(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    """As text that can be written: a string of Python 3 may hold half a character."""
+    content = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+    return content.decode("utf-8", "replace")
 
 
 def _entry(value: Any) -> Any:

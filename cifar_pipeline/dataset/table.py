@@ -6,6 +6,8 @@ fixed-shape tensor column takes tens of times longer to write and to read, and P
 still to read (benchmarks/results/table_formats.md).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from cifar_pipeline.artifacts import damaged_artifact, missing_artifact
 from cifar_pipeline.settings.recipe import Target
 
 SHAPE = (32, 32, 3)
+
+ROW_GROUP = 10_000
+"""Images that are written, and can be read, at a time: 31 MB."""
 
 
 IMAGE_BYTES = 32 * 32 * 3
@@ -47,15 +52,30 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
 
     Raises: PipelineError when it is missing or damaged.
     """
-    try:
+    with damage_in_words(path):
         table = pq.read_table(path, columns=columns, page_checksum_verification=True)
+    if missing := sorted(set(columns or ()) - set(table.column_names)):
+        raise damaged_artifact(path, ValueError(f"it has no column {', '.join(missing)}"))
+    return table
+
+
+def read_labels(path: Path) -> pa.Table:
+    """Read what the table says of its images: row id, upstream's split and both labels.
+
+    Raises: PipelineError when it is missing or damaged.
+    """
+    return read_table(path, ["row_id", "upstream_split", "fine_label", "coarse_label"])
+
+
+@contextmanager
+def damage_in_words(path: Path) -> Iterator[None]:
+    """Turn what reading a Parquet file raises into a PipelineError that names the file."""
+    try:
+        yield
     except FileNotFoundError:
         raise missing_artifact(path) from None
     except (pa.ArrowException, ValueError, OSError) as error:  # names that are not UTF-8, too
         raise damaged_artifact(path, error) from None
-    if missing := sorted(set(columns or ()) - set(table.column_names)):
-        raise damaged_artifact(path, ValueError(f"it has no column {', '.join(missing)}"))
-    return table
 
 
 def save_table(table: pa.Table, path: Path, **options: Any) -> None:

@@ -11,7 +11,8 @@ import pyarrow as pa
 from cifar_pipeline.checks import Check
 from cifar_pipeline.dataset.packed import MEMBERS, describe, read_members
 from cifar_pipeline.dataset.splits import SPLITS, archive_of
-from cifar_pipeline.dataset.table import COARSE, FINE, pixels
+from cifar_pipeline.dataset.stored import StoredImages, identical_images
+from cifar_pipeline.dataset.table import COARSE, FINE, read_labels
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.settings.data import Source, SplitSettings
 
@@ -40,8 +41,13 @@ def check_archive(archive: Path) -> Check:
     return Check("readable", True, details, f"an archive of {', '.join(MEMBERS)}", limit)
 
 
-def check_table(table: pa.Table, source: Source) -> list[Check]:
-    """Counts, label ranges, hierarchy, class balance and pixel statistics of the whole table."""
+def check_table(path: Path, source: Source) -> list[Check]:
+    """Counts, label ranges, hierarchy, class balance and pixel statistics of the whole table.
+
+    Args:
+        path: of the table's Parquet file.
+    """
+    table = read_labels(path)
     train = np.asarray(table["upstream_split"].to_pandas() == "train")
     fine, coarse = table["fine_label"].to_numpy(), table["coarse_label"].to_numpy()
     rows = {"train": int(train.sum()), "test": int((~train).sum())}
@@ -95,15 +101,17 @@ def check_table(table: pa.Table, source: Source) -> list[Check]:
             f"{source.train_per_class} and {source.test_per_class}",
             OTHER_ARCHIVE,
         ),
-        _pixel_statistics(pixels(table)[train], source),
+        _pixel_statistics(StoredImages(path), train, source),
     ]
 
 
-def _pixel_statistics(images: np.ndarray, source: Source) -> Check:
+def _pixel_statistics(images: StoredImages, train: np.ndarray, source: Source) -> Check:
     # Through the histogram of the 256 values: exact, and without a float copy of all pixels.
-    counts = np.stack(
-        [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)]
-    )
+    counts = np.zeros((3, 256), np.int64)
+    for first, block in images:
+        seen = block[train[first : first + len(block)]]
+        for channel in range(3):
+            counts[channel] += np.bincount(seen[..., channel].ravel(), minlength=256)
     values = np.arange(256) / 255
     mean = counts @ values / counts.sum(axis=1)
     std = np.sqrt(counts @ values**2 / counts.sum(axis=1) - mean**2)
@@ -128,8 +136,13 @@ def _pixel_statistics(images: np.ndarray, source: Source) -> Check:
     )
 
 
-def check_splits(table: pa.Table, splits: pa.Table, settings: SplitSettings) -> list[Check]:
-    """One split a row, test sealed, stratified; identical images are counted, not refused."""
+def check_splits(path: Path, splits: pa.Table, settings: SplitSettings) -> list[Check]:
+    """One split a row, test sealed, stratified; identical images are counted, not refused.
+
+    Args:
+        path: of the table's Parquet file.
+    """
+    table = read_labels(path)
     rows, split = splits["row_id"].to_numpy(), np.asarray(splits["split"].to_pandas())
     fine = table["fine_label"].to_numpy()
     upstream_test = np.flatnonzero(table["upstream_split"].to_pandas() == "test")
@@ -172,27 +185,22 @@ def check_splits(table: pa.Table, splits: pa.Table, settings: SplitSettings) -> 
             f"the table's, {archive_of(table):.12}",
             SPLIT_AGAIN,
         ),
-        _identical_images(table, split),
+        _identical_images(identical_images(StoredImages(path)), fine, split),
     ]
 
 
-def _identical_images(table: pa.Table, split: np.ndarray) -> Check:
+def _identical_images(groups: list[np.ndarray], fine: np.ndarray, split: np.ndarray) -> Check:
     """Pixel-identical images in different splits.
 
     An accuracy on them is too good, or, where they have another label, too bad.
     """
-    images, fine = pixels(table).reshape(table.num_rows, -1), table["fine_label"].to_numpy()
-    keys = images.view(f"V{images.shape[1]}").ravel()
-    groups: dict[bytes, list[int]] = {}
-    for row, key in enumerate(keys):
-        groups.setdefault(key.tobytes(), []).append(row)
     counts: dict[str, int] = {
         "groups": 0,
         "test_images_in_training": 0,
         "of_these_under_another_label": 0,
         "validation_images_in_train": 0,
     }
-    for rows in (rows for rows in groups.values() if len(rows) > 1):
+    for rows in groups:
         counts["groups"] += 1
         training = [row for row in rows if split[row] != "test"]
         fit = [row for row in rows if split[row] == "train"]

@@ -163,11 +163,11 @@ def per_class(true: np.ndarray, predicted: np.ndarray, names: list[str]) -> pd.D
             f"{len(absent)} classes have no test images ({names_of_some}); "
             "materialize the predictions of the whole test split"
         )
-    precision, recall, f1, support = precision_recall_fscore_support(
+    precision, recall, f1, _ = precision_recall_fscore_support(
         true, predicted, labels=labels, zero_division=0
     )
     intervals = np.array(
-        [wilson(round(share * n), n) for share, n in zip(recall, support, strict=True)]
+        [wilson(round(share * n), n) for share, n in zip(recall, counts, strict=True)]
     )
     columns = {
         "precision": precision,
@@ -175,7 +175,7 @@ def per_class(true: np.ndarray, predicted: np.ndarray, names: list[str]) -> pd.D
         "recall_low": intervals[:, 0],
         "recall_high": intervals[:, 1],
         "f1": f1,
-        "n": support,
+        "n": counts,
     }
     return pd.DataFrame(columns, index=pd.Index(names, name="class"))
 

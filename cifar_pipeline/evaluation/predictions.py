@@ -8,9 +8,10 @@ import pyarrow as pa
 
 from cifar_pipeline.artifacts import replacing_file
 from cifar_pipeline.dataset.splits import archive_of, read_splits
+from cifar_pipeline.dataset.stored import StoredImages
 from cifar_pipeline.dataset.table import COARSE, save_table
 from cifar_pipeline.evaluation.progress import Steps
-from cifar_pipeline.inputs.batches import load_images
+from cifar_pipeline.inputs.batches import labelled_rows
 from cifar_pipeline.models.environment import import_keras
 from cifar_pipeline.models.saved import load_model, weights_digest
 from cifar_pipeline.settings.recipe import Target
@@ -21,6 +22,8 @@ import keras  # noqa: E402  # quietly, so after the line above
 from cifar_pipeline.models.explanation import explained  # noqa: E402
 
 BATCH = 250
+AT_ONCE = 40 * BATCH
+"""Images whose answers, features included, are in memory at a time."""
 
 
 def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
@@ -46,32 +49,24 @@ def predict_test(model: Path, table: Path, splits: Path) -> pa.Table:
     """
     classifier = load_model(model)
     target: Target = "coarse" if classifier.output_shape[-1] == COARSE else "fine"
-    images = load_images(table, splits, "test", target)
-    views = (images.pixels, images.pixels[:, :, ::-1])
+    rows, labels = labelled_rows(table, splits, "test", target)
+    parts = [slice(start, start + AT_ONCE) for start in range(0, len(rows), AT_ONCE)]
     progress = _Progress(
         Steps(
-            f"predicting {len(images.pixels):,} test images and their mirror images",
-            len(views) * -(-len(images.pixels) // BATCH),
+            f"predicting {len(rows):,} test images and their mirror images",
+            2 * -(-len(rows) // BATCH),
         )
     )
-    explaining = explained(classifier)
-    (probabilities, attention), (mirrored, _) = (
-        _answers(explaining.predict(view, batch_size=BATCH, verbose=0, callbacks=[progress]))
-        for view in views
-    )
-    top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
-    columns = pa.table(
-        {
-            "row_id": pa.array(images.row_id.astype(np.int32)),
-            f"{target}_label": pa.array(images.label.astype(np.uint8)),
-            "probabilities": _lists(probabilities),
-            "mirrored": _lists(mirrored),
-            "top5_label": _lists(top5.astype(np.uint8)),
-            "top5_probability": _lists(np.take_along_axis(probabilities, top5, axis=1)),
-            "attention": _lists(
-                np.rint(255 * attention.reshape(len(attention), -1)).astype(np.uint8)
-            ),
-        }
+    explaining, stored = explained(classifier), StoredImages(table)
+    columns = pa.concat_tables(
+        pa.table(
+            {
+                "row_id": pa.array(rows[part].astype(np.int32)),
+                f"{target}_label": pa.array(labels[part].astype(np.uint8)),
+                **_answers(explaining, stored.take(rows[part]), progress),
+            }
+        )
+        for part in parts
     )
     return columns.replace_schema_metadata(
         {
@@ -87,8 +82,29 @@ def write_predictions(predictions: pa.Table, target: Path) -> None:
         save_table(predictions, temporary)
 
 
-def _answers(predicted: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and attention of a model's outputs."""
+def _answers(
+    explaining: keras.Model, images: np.ndarray, progress: keras.callbacks.Callback
+) -> dict[str, pa.Array]:
+    """What the model says of images and their mirror images, as columns."""
+    (probabilities, attention), (mirrored, _) = (
+        _probabilities_and_attention(
+            explaining.predict(view, batch_size=BATCH, verbose=0, callbacks=[progress])
+        )
+        for view in (images, images[:, :, ::-1])
+    )
+    top5 = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
+    return {
+        "probabilities": _lists(probabilities),
+        "mirrored": _lists(mirrored),
+        "top5_label": _lists(top5.astype(np.uint8)),
+        "top5_probability": _lists(np.take_along_axis(probabilities, top5, axis=1)),
+        "attention": _lists(np.rint(255 * attention.reshape(len(attention), -1)).astype(np.uint8)),
+    }
+
+
+def _probabilities_and_attention(
+    predicted: dict[str, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
     probabilities = keras.ops.softmax(predicted["logits"])
     return np.asarray(probabilities, np.float32), predicted["attention"]
 

@@ -43,10 +43,11 @@ class Subsets:
         return {**self.counts, "least_similarity": SIMILAR}
 
 
-def find_subsets(table: pa.Table, lists: Mapping[str, PublishedList], root: Path) -> Subsets:
+def find_subsets(table: Path, lists: Mapping[str, PublishedList], root: Path) -> Subsets:
     """The subsets of `table`'s test images.
 
     Args:
+        table: Parquet file of the data set.
         lists: published lists of test images to leave out; see `read_list`. Their paths may be
             relative to `root`.
 
@@ -54,10 +55,11 @@ def find_subsets(table: pa.Table, lists: Mapping[str, PublishedList], root: Path
         PipelineError: a list cannot be read, the table does not have upstream's row order, or a
             subset is empty.
     """
-    test_rows = np.flatnonzero(np.asarray(table["upstream_split"].to_pandas() == "test"))
+    content = read_table(table, ["upstream_split"])
+    test_rows = np.flatnonzero(np.asarray(content["upstream_split"].to_pandas() == "test"))
+    archive = archive_of(content)
     left_out = {
-        name: read_list(root, listed, archive_of(table), len(test_rows))
-        for name, listed in lists.items()
+        name: read_list(root, listed, archive, len(test_rows)) for name, listed in lists.items()
     }
     duplicates = find_duplicates(table)
     members = {NO_DUPLICATES: unique_test_rows(duplicates, test_rows)} | {
@@ -81,7 +83,7 @@ def find_subsets(table: pa.Table, lists: Mapping[str, PublishedList], root: Path
     }
     membership = pa.table({"row_id": pa.array(test_rows, pa.int32()), **members})
     return Subsets(
-        membership.replace_schema_metadata({"archive_sha256": archive_of(table)}),
+        membership.replace_schema_metadata({"archive_sha256": archive}),
         duplicates,
         counts,
     )

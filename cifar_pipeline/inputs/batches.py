@@ -20,7 +20,8 @@ from cifar_pipeline.dataset.splits import (
     split_rows,
     stratified_subset,
 )
-from cifar_pipeline.dataset.table import CLASSES, pixels, read_table
+from cifar_pipeline.dataset.stored import StoredImages
+from cifar_pipeline.dataset.table import CLASSES, read_labels
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.inputs.augmentation import Augmenter
 from cifar_pipeline.inputs.mixing import mix
@@ -85,10 +86,24 @@ def load_images(
     Raises: PipelineError when table and splits do not belong together, or a class has too few
         images.
     """
-    content, membership = (
-        read_table(table, ["fine_label", "coarse_label", "image"]),
-        read_splits(splits),
-    )
+    rows, labels = labelled_rows(table, splits, split, target, per_class=per_class, seed=seed)
+    return Images(rows, StoredImages(table).take(rows), labels, target)
+
+
+def labelled_rows(
+    table: Path,
+    splits: Path,
+    split: Split,
+    target: Target = "fine",
+    *,
+    per_class: int | None = None,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row ids and labels, (N,) int64 each, of what `load_images` loads.
+
+    Raises: PipelineError as `load_images` does.
+    """
+    content, membership = read_labels(table), read_splits(splits)
     if archive_of(membership) != archive_of(content):
         raise PipelineError(
             f"{splits.name} was made from the archive {archive_of(membership):.12}, {table.name} "
@@ -96,8 +111,7 @@ def load_images(
         )
     rows = split_rows(membership, split)
     rows = stratified_subset(rows, content["fine_label"].to_numpy()[rows], per_class, seed)
-    labels = content[f"{target}_label"].to_numpy()[rows].astype(np.int64)
-    return Images(rows.astype(np.int64), pixels(content)[rows], labels, target)
+    return rows.astype(np.int64), content[f"{target}_label"].to_numpy()[rows].astype(np.int64)
 
 
 def steps_per_epoch(images: Images, batch_size: int) -> int:

@@ -107,7 +107,6 @@ def _described(runs: Sequence[Run]) -> Table:
         *SHOWN,
         "readings of the test split",
         "training, min",
-        "finished",
         "run",
         "started from",
     ]
@@ -125,7 +124,6 @@ def _described(runs: Sequence[Run]) -> Table:
             ),
             count(reads[run.recipe, run.profile, run.seed]),
             decimal(run.training_s / 60, 1),
-            run.finished[:10],
             run.run_id[:8],
             starting_point(run.weights),
         ]

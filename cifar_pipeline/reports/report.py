@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from cifar_pipeline.artifacts import read_json, replacing_folder, write_json
 from cifar_pipeline.checks import Check
 from cifar_pipeline.dataset.classes import Classes
-from cifar_pipeline.dataset.table import FINE, pixels, read_table
+from cifar_pipeline.dataset.stored import StoredImages
+from cifar_pipeline.dataset.table import FINE, read_labels
 from cifar_pipeline.drawing import plots
 from cifar_pipeline.drawing.grids import plot_examples, plot_mistakes
 from cifar_pipeline.drawing.numbers import count, percent
@@ -139,7 +139,7 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, Any]:
             f"{inputs.predictions} belongs to another model than {inputs.model}; "
             "materialize the predictions again"
         )
-    data = read_table(inputs.table, ["fine_label", "coarse_label", "image"])
+    data = read_labels(inputs.table)
     labels = data[f"{predicted.target}_label"].to_numpy()
     if (
         predicted.row_id.max() >= data.num_rows
@@ -160,7 +160,12 @@ def write_report(name: str, inputs: Inputs, folder: Path) -> dict[str, Any]:
     metrics = {**evaluation.metrics, "images": kind_of_images(provenance)}
     with replacing_folder(folder) as new:
         for key, figure in _pictures(
-            evaluation, predicted, classes, data, history, file=inputs.predictions
+            evaluation,
+            predicted,
+            classes,
+            StoredImages(inputs.table),
+            history,
+            file=inputs.predictions,
         ).items():
             save(figure, new / PLOTS / f"{key}.png")
         (new / TABLES).mkdir()
@@ -282,7 +287,7 @@ def _pictures(
     evaluation: Evaluation,
     predicted: Predictions,
     classes: Classes,
-    data: pa.Table,
+    images: StoredImages,
     history: pd.DataFrame,
     *,
     file: Path,
@@ -293,7 +298,7 @@ def _pictures(
         file: of the predictions.
     """
     fine = predicted.target == "fine"
-    images, names = pixels(data), np.array(classes.names)
+    names = np.array(classes.names)
     shown = np.random.default_rng(0).choice(len(predicted.true), EXAMPLES, replace=False)
     confidence = predicted.probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted.predicted != predicted.true)
@@ -312,13 +317,13 @@ def _pictures(
         "reliability": plots.plot_reliability(evaluation.reliability),
         "risk_coverage": plots.plot_risk_coverage(evaluation.risk),
         "mistakes": plot_mistakes(
-            images[predicted.row_id[mistakes]],
+            images.take(predicted.row_id[mistakes]),
             read_attention(file, mistakes),
             list(names[predicted.true[mistakes]]),
             top,
         ),
         "examples": plot_examples(
-            images[predicted.row_id[shown]],
+            images.take(predicted.row_id[shown]),
             list(names[predicted.true[shown]]),
             list(names[predicted.predicted[shown]]),
         ),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cifar_pipeline.artifacts import replacing_folder, write_json
-from cifar_pipeline.dataset.table import read_table, save_table
+from cifar_pipeline.dataset.table import save_table
 from cifar_pipeline.drawing.grids import plot_contact_sheet
 from cifar_pipeline.drawing.style import save
 from cifar_pipeline.evaluation.duplicates import similarity_bands
@@ -28,12 +28,11 @@ def write_subsets(
     Raises:
         PipelineError: as `find_subsets` raises it; `folder` is then left as it was.
     """
-    content = read_table(table)
-    subsets = find_subsets(content, lists, root)
+    subsets = find_subsets(table, lists, root)
     with replacing_folder(folder) as new:
         save_table(subsets.membership, new / MEMBERSHIP)
         save_table(subsets.duplicates, new / DUPLICATES)
-        sheet = plot_contact_sheet(similarity_bands(content, subsets.duplicates))
+        sheet = plot_contact_sheet(similarity_bands(table, subsets.duplicates))
         save(sheet, new / SHEET)
         write_json(new / SUMMARY, subsets.summary)
     return subsets.counts

@@ -107,8 +107,9 @@ def _parsed(text: str) -> Any:
 
 
 def _check_bounded(root: Node | None) -> None:
-    """Raise ValueError when aliases make the content endless, or too large to be read, or a number
-    is too long. Nothing is made of it before that: merging (`<<`) alone could take for ever."""
+    """Raise ValueError when aliases make the content endless, or too large to be read, a number is
+    too long, or a text cannot be written. Nothing is made of it before that: merging (`<<`) alone
+    could take for ever."""
     nodes, found = [root] if root else [], 0
     while nodes:
         node = nodes.pop()
@@ -118,7 +119,9 @@ def _check_bounded(root: Node | None) -> None:
         if isinstance(node, CollectionNode):
             for entry in node.value:  # of a mapping, a key and its value
                 nodes += entry if isinstance(entry, tuple) else [entry]
-        elif str(node.tag).endswith(":int") and len(node.value) > LONGEST_NUMBER:
+            continue
+        node.value.encode("utf-8")  # an escape can stand for half a character (`"\\ud800"`)
+        if str(node.tag).endswith(":int") and len(node.value) > LONGEST_NUMBER:
             raise ValueError(
                 f"it has a number of {len(node.value):,} characters; write one of at most "
                 f"{LONGEST_NUMBER}"

@@ -50,6 +50,15 @@ def test_reads_what_python_3_and_numpy_2_write(content, protocol, text_keys):
     assert loaded["filenames"] == [name.decode() for name in member[b"filenames"]]
 
 
+@pytest.mark.parametrize("name", ["\ud800x", b"\xffx"])
+def test_what_is_no_character_is_replaced(name):
+    """No table and no page could hold it."""
+    read = read_pickle(pickle.dumps({"fine_label_names": [name], name: 1}), "meta")
+    [found] = read["fine_label_names"]
+    assert found in {"?x", "\ufffdx"}
+    assert read[found] == 1
+
+
 @pytest.mark.parametrize("protocol", [2, 5])
 @pytest.mark.parametrize(
     "array", [np.zeros((2, 3), np.int64), np.zeros((2, 3), np.uint8, order="F"), np.array([{}])]

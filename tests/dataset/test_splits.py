@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cifar_pipeline.dataset.build import build_table
+from cifar_pipeline.dataset.build import build_table, write_table
 from cifar_pipeline.dataset.splits import (
     archive_of,
     build_splits,
@@ -11,7 +11,7 @@ from cifar_pipeline.dataset.splits import (
     stratified_subset,
     write_splits,
 )
-from cifar_pipeline.dataset.table import read_table
+from cifar_pipeline.dataset.table import read_table, save_table
 from cifar_pipeline.dataset.validation import check_splits, check_table
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.settings.data import Source, SplitSettings
@@ -36,8 +36,8 @@ def test_sizes_and_strata(prepared):
     labels = table["fine_label"].to_numpy()
     for split, per_class in (("train", 8), ("validation", 2), ("test", 2)):
         assert (np.bincount(labels[split_rows(splits, split)], minlength=100) == per_class).all()
-    assert failing(check_table(table, SOURCE)) == set()
-    assert failing(check_splits(table, splits, SETTINGS)) == set()
+    assert failing(check_table(prepared.table, SOURCE)) == set()
+    assert failing(check_splits(prepared.table, splits, SETTINGS)) == set()
 
 
 def test_the_seed_decides(prepared):
@@ -53,25 +53,25 @@ def test_a_share_that_leaves_a_class_empty_is_refused(prepared):
 
 
 def test_a_row_in_two_splits_is_found(prepared):
-    table, splits = read_table(prepared.table), read_table(prepared.splits)
+    splits = read_table(prepared.splits)
     rows = splits["row_id"].to_numpy().copy()
     rows[0] = rows[1]
     assert "no_row_in_two_splits" in failing(
-        check_splits(table, replaced(splits, "row_id", rows), SETTINGS)
+        check_splits(prepared.table, replaced(splits, "row_id", rows), SETTINGS)
     )
 
 
 def test_a_test_row_in_training_is_found(prepared):
-    table, splits = read_table(prepared.table), read_table(prepared.splits)
+    splits = read_table(prepared.splits)
     names = splits["split"].to_pylist()
     names[-1] = "train"
     changed = pa.table(
         {"row_id": splits["row_id"], "split": pa.array(names)}
     ).replace_schema_metadata(splits.schema.metadata)
-    assert {"test_is_upstream_test"} <= failing(check_splits(table, changed, SETTINGS))
+    assert {"test_is_upstream_test"} <= failing(check_splits(prepared.table, changed, SETTINGS))
 
 
-def test_identical_images_across_splits_are_counted(make_archive, content):
+def test_identical_images_across_splits_are_counted(make_archive, content, tmp_path):
     """One test image copied from training under another label, one under its own."""
     data = content["test"][b"data"].copy()
     train = content["train"]
@@ -83,9 +83,12 @@ def test_identical_images_across_splits_are_counted(make_archive, content):
     )
     data[0], data[1] = train[b"data"][own], train[b"data"][other]
     table = build_table(make_archive(test={b"data": data}))
+    write_table(table, tmp_path / "table.parquet")
     check = next(
         check
-        for check in check_splits(table, build_splits(table, SETTINGS), SETTINGS)
+        for check in check_splits(
+            tmp_path / "table.parquet", build_splits(table, SETTINGS), SETTINGS
+        )
         if check.name == "identical_across_splits"
     )
     assert not check.passed
@@ -109,16 +112,14 @@ def test_identical_images_across_splits_are_counted(make_archive, content):
         ("row_id", lambda values: np.where(values == 5, 6, values), {"counts"}),
     ],
 )
-def test_a_wrong_table_is_found(prepared, column, change, check):
+def test_a_wrong_table_is_found(prepared, tmp_path, column, change, check):
     table = read_table(prepared.table)
-    assert (
-        failing(check_table(replaced(table, column, change(table[column].to_numpy())), SOURCE))
-        == check
-    )
+    wrong = replaced(table, column, change(table[column].to_numpy()))
+    save_table(wrong, tmp_path / "table.parquet")
+    assert failing(check_table(tmp_path / "table.parquet", SOURCE)) == check
 
 
 def test_wrong_counts_and_pixels_are_found(prepared):
-    table = read_table(prepared.table)
     wrong = SOURCE.model_copy(
         update={
             "train_per_class": 11,
@@ -126,11 +127,15 @@ def test_wrong_counts_and_pixels_are_found(prepared):
             "channel_std": (0.2, 0.2, 0.2),
         }
     )
-    assert failing(check_table(table, wrong)) == {"counts", "class_balance", "pixel_statistics"}
+    assert failing(check_table(prepared.table, wrong)) == {
+        "counts",
+        "class_balance",
+        "pixel_statistics",
+    }
 
 
 def test_every_failed_check_says_what_was_found_the_limit_and_the_repair(prepared):
-    table, splits = read_table(prepared.table), read_table(prepared.splits)
+    table, splits = prepared.table, read_table(prepared.splits)
     wrong = SOURCE.model_copy(update={"train_per_class": 11})
     checks = check_table(table, wrong) + check_splits(table, splits, SETTINGS)
     assert all(check.found and check.limit and check.repair for check in checks)

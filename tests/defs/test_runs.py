@@ -1,4 +1,5 @@
-"""Runs that ended or died keep no slot of a pool, and no place in its queue."""
+"""Runs that ended or died keep no slot of a pool, and no place in its queue, whether Dagster keeps
+them in SQLite or in PostgreSQL."""
 
 import os
 import signal
@@ -8,6 +9,8 @@ import time
 
 import dagster as dg
 import psutil
+import pytest
+import yaml
 
 from cifar_pipeline.defs import runs
 from cifar_pipeline.defs.processes import is_alive, name_of, this_process
@@ -18,6 +21,29 @@ from cifar_pipeline.defs.runs import (
     worker_of,
     worker_tag,
 )
+from tests.postgres import postgres
+
+
+@pytest.fixture(scope="module")
+def server():
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def dagster_home(request, tmp_path):
+    """A folder with the storage of an instance, or with its address."""
+    if request.param == "postgres":
+        url = request.getfixturevalue("server").new()
+        storage = {"storage": {"postgres": {"postgres_url": url}}}
+        (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(storage), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def instance(dagster_home):
+    with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+        yield instance
 
 
 @dg.op
@@ -63,23 +89,22 @@ def holders(instance: dg.DagsterInstance) -> list[str]:
     return [slot.run_id for slot in claimed]
 
 
-def test_slots_are_freed_unless_their_run_is_alive(tmp_path):
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        instance.event_log_storage.set_concurrency_slots("gpu", 1)
+def test_slots_are_freed_unless_their_run_is_alive(instance):
+    instance.event_log_storage.set_concurrency_slots("gpu", 1)
 
-        failed = claim(instance, this_process(), ended=True)
-        assert holders(instance) == [failed]
-        assert release_dead_runs(instance) == []
-        assert holders(instance) == []
+    failed = claim(instance, this_process(), ended=True)
+    assert holders(instance) == [failed]
+    assert release_dead_runs(instance) == []
+    assert holders(instance) == []
 
-        gone = GONE
-        killed = claim(instance, gone, ended=False)
-        assert release_dead_runs(instance) == [killed]
-        assert holders(instance) == []
+    gone = GONE
+    killed = claim(instance, gone, ended=False)
+    assert release_dead_runs(instance) == [killed]
+    assert holders(instance) == []
 
-        alive = claim(instance, this_process(), ended=False)
-        assert release_dead_runs(instance) == []
-        assert holders(instance) == [alive]
+    alive = claim(instance, this_process(), ended=False)
+    assert release_dead_runs(instance) == []
+    assert holders(instance) == [alive]
 
 
 GONE = this_process().rpartition(":")[0] + ":1.00"
@@ -95,78 +120,73 @@ def wait_in_queue(instance: dg.DagsterInstance, worker: str) -> str:
     return run.run_id
 
 
-def test_a_dead_run_keeps_no_place_in_the_queue(tmp_path):
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        storage = instance.event_log_storage
-        storage.set_concurrency_slots("gpu", 1)
-        alive = claim(instance, this_process(), ended=False)
-        dead = wait_in_queue(instance, GONE)
-        after = wait_in_queue(instance, this_process())
-        assert release_dead_runs(instance) == [dead]
-        assert {step.run_id for step in storage.get_concurrency_info("gpu").pending_steps} == {
-            alive,
-            after,
-        }
-        storage.free_concurrency_slots_for_run(alive)
-        assert storage.claim_concurrency_slot("gpu", after, "train").is_claimed
+def test_a_dead_run_keeps_no_place_in_the_queue(instance):
+    storage = instance.event_log_storage
+    storage.set_concurrency_slots("gpu", 1)
+    alive = claim(instance, this_process(), ended=False)
+    dead = wait_in_queue(instance, GONE)
+    after = wait_in_queue(instance, this_process())
+    assert release_dead_runs(instance) == [dead]
+    assert {step.run_id for step in storage.get_concurrency_info("gpu").pending_steps} == {
+        alive,
+        after,
+    }
+    storage.free_concurrency_slots_for_run(alive)
+    assert storage.claim_concurrency_slot("gpu", after, "train").is_claimed
 
 
-def test_a_run_that_died_before_it_was_tagged_is_known_by_its_age(tmp_path, monkeypatch):
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        instance.event_log_storage.set_concurrency_slots("gpu", 1)
-        untagged = instance.create_run_for_job(training)
-        instance.handle_new_event(started(untagged))
-        assert instance.get_run_by_id(untagged.run_id).status is dg.DagsterRunStatus.STARTED
-        assert release_dead_runs(instance) == []
-        monkeypatch.setattr(runs, "UNTAGGED_S", -1)
-        assert release_dead_runs(instance) == [untagged.run_id]
-        tags = instance.get_run_by_id(untagged.run_id).tags
-        assert tags["dagster/max_retries"] == "0"
+def test_a_run_that_died_before_it_was_tagged_is_known_by_its_age(instance, monkeypatch):
+    instance.event_log_storage.set_concurrency_slots("gpu", 1)
+    untagged = instance.create_run_for_job(training)
+    instance.handle_new_event(started(untagged))
+    assert instance.get_run_by_id(untagged.run_id).status is dg.DagsterRunStatus.STARTED
+    assert release_dead_runs(instance) == []
+    monkeypatch.setattr(runs, "UNTAGGED_S", -1)
+    assert release_dead_runs(instance) == [untagged.run_id]
+    tags = instance.get_run_by_id(untagged.run_id).tags
+    assert tags["dagster/max_retries"] == "0"
 
 
-def test_a_run_that_repeats_a_killed_one_is_not_taken_for_it(tmp_path):
+def test_a_run_that_repeats_a_killed_one_is_not_taken_for_it(instance):
     """Dagster gives it that one's tags, and its own process comes seconds later."""
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        killed = create_run(instance, GONE)
-        assert worker_of(killed) == GONE
-        retry = instance.create_run_for_job(training, tags=killed.tags)
-        for run in (killed, retry):
-            instance.handle_new_event(started(run))
-        assert release_dead_runs(instance) == [killed.run_id]
-        assert worker_of(retry) is None
-
-
-def test_time_in_the_queue_does_not_count_as_time_without_a_tag(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "UNTAGGED_S", 2)
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        run = instance.create_run_for_job(training)
-        time.sleep(2.1)
+    killed = create_run(instance, GONE)
+    assert worker_of(killed) == GONE
+    retry = instance.create_run_for_job(training, tags=killed.tags)
+    for run in (killed, retry):
         instance.handle_new_event(started(run))
-        assert release_dead_runs(instance) == []
+    assert release_dead_runs(instance) == [killed.run_id]
+    assert worker_of(retry) is None
+
+
+def test_time_in_the_queue_does_not_count_as_time_without_a_tag(instance, monkeypatch):
+    monkeypatch.setattr(runs, "UNTAGGED_S", 2)
+    run = instance.create_run_for_job(training)
+    time.sleep(2.1)
+    instance.handle_new_event(started(run))
+    assert release_dead_runs(instance) == []
 
 
 def test_a_run_that_waits_says_for_what_and_looks_whether_it_is_alive(
-    tmp_path, capsys, monkeypatch
+    instance, capsys, monkeypatch
 ):
     monkeypatch.setattr(runs, "LOOK_EVERY_S", 0.05)
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        storage = instance.event_log_storage
-        storage.set_concurrency_slots("gpu", 1)
-        holder = claim(instance, this_process(), ended=False)
-        waiting = wait_in_queue(instance, this_process())
-        said = ""
-        with telling_what_it_waits_for(instance, waiting, "gpu"):
-            while "waiting" not in said:
-                time.sleep(0.05)
-                said += capsys.readouterr().out
-            assert f"waiting for the pool `gpu`: run {holder[:8]} (training, since" in said
-            instance.add_run_tags(holder, worker_tag(holder, GONE))
-            while "had died" not in said:
-                time.sleep(0.05)
-                said += capsys.readouterr().out
-        assert said.count("waiting") == 1
-        assert instance.get_run_by_id(holder).is_finished
-        assert storage.claim_concurrency_slot("gpu", waiting, "train").is_claimed
+    storage = instance.event_log_storage
+    storage.set_concurrency_slots("gpu", 1)
+    holder = claim(instance, this_process(), ended=False)
+    waiting = wait_in_queue(instance, this_process())
+    said = ""
+    with telling_what_it_waits_for(instance, waiting, "gpu"):
+        while "waiting" not in said:
+            time.sleep(0.05)
+            said += capsys.readouterr().out
+        assert f"waiting for the pool `gpu`: run {holder[:8]} (training, since" in said
+        instance.add_run_tags(holder, worker_tag(holder, GONE))
+        while "had died" not in said:
+            time.sleep(0.05)
+            said += capsys.readouterr().out
+    assert said.count("waiting") == 1
+    assert instance.get_run_by_id(holder).is_finished
+    assert storage.claim_concurrency_slot("gpu", waiting, "train").is_claimed
 
 
 def test_what_its_parent_has_not_reaped_is_dead():
@@ -207,7 +227,7 @@ def test_a_process_ends_with_another_even_if_it_is_deaf():
     assert followers["deaf"].returncode == 1
 
 
-def test_a_watcher_frees_what_a_killed_process_held_and_goes_with_one_that_ends(tmp_path):
+def test_a_watcher_frees_what_a_killed_process_held_and_goes_with_one_that_ends(dagster_home):
     code = (
         "import sys, dagster as dg; "
         "from cifar_pipeline.defs.watcher import watch_this_process; "
@@ -218,7 +238,7 @@ def test_a_watcher_frees_what_a_killed_process_held_and_goes_with_one_that_ends(
         "instance.handle_new_event(started(run)); watch_this_process(); "
         "print(run.run_id, flush=True); sys.stdin.readline()"
     )
-    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path)}
+    environment = {**os.environ, "DAGSTER_HOME": str(dagster_home)}
     for kill in (False, True):
         process = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -234,7 +254,7 @@ def test_a_watcher_frees_what_a_killed_process_held_and_goes_with_one_that_ends(
             process.kill()
         process.communicate("\n", timeout=60)
         watcher.wait(60)
-        with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
             status = instance.get_run_by_id(run_id).status
         # That of a run which ended as it should is its own to write.
         assert status is (dg.DagsterRunStatus.FAILURE if kill else dg.DagsterRunStatus.STARTED)

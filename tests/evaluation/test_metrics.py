@@ -146,6 +146,13 @@ def test_classes_of_different_sizes_make_a_wider_interval(classes):
     )
 
 
+def test_a_model_that_gets_no_image_right_has_metrics_too(classes):
+    """scikit-learn counts the images of each class in floats then."""
+    true = np.arange(100)
+    wrong = np.eye(100)[(true + 1) % 100]
+    assert compute_metrics(predictions_of(wrong, true), classes)["top1"] == 0
+
+
 def test_an_absent_class_is_named(classes):
     probabilities = np.eye(100)[:98]
     with pytest.raises(

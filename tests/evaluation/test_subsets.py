@@ -6,9 +6,11 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from cifar_pipeline.dataset.table import pixels, read_table
+from cifar_pipeline.dataset.table import read_table, save_table
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.evaluation import duplicates
 from cifar_pipeline.evaluation.duplicates import (
+    NEIGHBOURS,
     SIMILAR,
     find_duplicates,
     similarity_bands,
@@ -39,7 +41,7 @@ def shifted(image):
 
 
 @pytest.fixture
-def table():
+def images():
     """40 training and 8 test images, of which 40 to 43 and 45 are near-duplicates."""
     images = np.stack([scene(seed) for seed in range(TRAIN + TEST)])
     images[40] = images[0]
@@ -47,16 +49,24 @@ def table():
     images[42] = shifted(images[2])
     images[43] = images[3][:, ::-1]
     images[45] = darker(shifted(images[44]))
-    rows = TRAIN + TEST
-    return pa.table(
-        {
-            "row_id": pa.array(np.arange(rows, dtype=np.int32)),
-            "upstream_split": pa.array(["train"] * TRAIN + ["test"] * TEST),
-            "image": pa.FixedSizeBinaryArray.from_buffers(
-                pa.binary(3072), rows, [None, pa.py_buffer(images.tobytes())]
-            ),
-        }
-    )
+    return images
+
+
+@pytest.fixture
+def table(images, tmp_path):
+    return table_of(images, tmp_path / "table.parquet")
+
+
+def table_of(images, path, row_group=10):
+    """Row groups are small, so that near-duplicates lie in different ones."""
+    content = {
+        "upstream_split": pa.array(["train"] * TRAIN + ["test"] * TEST),
+        "image": pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(3072), len(images), [None, pa.py_buffer(images.tobytes())]
+        ),
+    }
+    save_table(pa.table(content), path, row_group_size=row_group)
+    return path
 
 
 def test_copies_are_found_as_they_are_darker_shifted_and_mirrored(table):
@@ -82,16 +92,32 @@ def test_one_of_two_test_images_stays(table):
     assert np.arange(40, 48)[unique].tolist() == [44, 46, 47]
 
 
-def test_identical_images_are_found_whatever_they_show(table):
+def test_identical_images_are_found_whatever_they_show(images, tmp_path):
     """Images without any detail have no correlation to speak of."""
-    images = pixels(table).copy()
     images[[5, 46, 47]] = 200
-    blank = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(3072), len(images), [None, pa.py_buffer(images.tobytes())]
-    )
-    found = find_duplicates(table.set_column(2, "image", blank))
+    found = find_duplicates(table_of(images, tmp_path / "table.parquet"))
     pairs = {(row["row_id"], row["other_row_id"]) for row in found.to_pylist() if row["identical"]}
     assert pairs == {(40, 0), (46, 5), (47, 5), (47, 46)}
+
+
+@pytest.mark.parametrize(("row_group", "at_once"), [(48, (8, 8)), (7, (3, 2))])
+def test_how_much_is_in_memory_changes_nothing(images, tmp_path, monkeypatch, row_group, at_once):
+    expected = find_duplicates(table_of(images, tmp_path / "one.parquet"))
+    monkeypatch.setattr(duplicates, "TEST_IMAGES", at_once[0])
+    monkeypatch.setattr(duplicates, "TEST_BATCH", at_once[1])
+    assert find_duplicates(table_of(images, tmp_path / "other.parquet", row_group)) == expected
+
+
+def test_of_many_similar_images_the_most_similar_are_found(images, tmp_path):
+    """More than are compared in detail, in all row groups."""
+    rng = np.random.default_rng(0)
+    for row in range(TRAIN):
+        noise = rng.normal(0, row / 8, images[47].shape)
+        images[row] = np.clip(images[47] + noise, 0, 255).astype(np.uint8)
+    found = find_duplicates(table_of(images, tmp_path / "table.parquet")).to_pandas()
+    others = found.loc[(found["row_id"] == 47) & ~found["mirrored"], "other_row_id"]
+    assert set(range(10)) <= set(others)
+    assert len(others) <= NEIGHBOURS
 
 
 def test_every_band_of_similarity_has_its_pairs(table):
@@ -107,12 +133,12 @@ def test_every_band_of_similarity_has_its_pairs(table):
 
 
 @pytest.fixture
-def upstream_table(prepared):
+def upstream_table(prepared, tmp_path):
     """The small table, said to have upstream's row order."""
     table = read_table(prepared.table)
-    return table.replace_schema_metadata(
-        {**table.schema.metadata, b"archive_sha256": UPSTREAM_SHA256.encode()}
-    )
+    metadata = {**table.schema.metadata, b"archive_sha256": UPSTREAM_SHA256.encode()}
+    save_table(table.replace_schema_metadata(metadata), tmp_path / "upstream.parquet")
+    return tmp_path / "upstream.parquet"
 
 
 def listed(folder, text):

@@ -6,13 +6,14 @@ python -m benchmarks.claims --work FOLDER > benchmarks/results/claims.md
 The rules stand in cifar_pipeline/reports/claims.yaml. Each training is a small form of the recipe
 `efficientnet_b0` under `paper` that differs from the others in one setting or in its seed, which
 also chooses its training and validation images; neither are test images. An interrupted run goes on
-where it was stopped. With `data/predictions/ladder7_final.parquet` there, classes are measured too.
-What was measured is also written to benchmarks/results/claims.json, which the ledger reads.
+after the last whole epoch; `--made` prints the page of what was made so far. Classes are measured
+too where data/ holds the predictions of `ladder7_final` under `paper`. What was measured is also
+written to benchmarks/results/claims.json, which the ledger reads.
 """
 
 import argparse
+import hashlib
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,14 @@ ANIMALS = (
 RESAMPLES = 1000
 
 
-def figures_of(recipe: Recipe, training: Images, validation: Images) -> dict[str, float]:
+def figures_of(
+    recipe: Recipe, training: Images, validation: Images, checkpoints: Checkpoints
+) -> dict[str, float]:
     """What a training reaches. One whose loss is no longer finite is at chance."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            trained = train(recipe, training, validation, Checkpoints(Path(folder), "claims"))
-        except DivergedError:
-            return {"accuracy": CHANCE}
+    try:
+        trained = train(recipe, training, validation, checkpoints)
+    except DivergedError:
+        return {"accuracy": CHANCE}
     best = trained.best
     assert best.val_accuracy is not None and best.val_loss is not None  # noqa: PT018
     said = trained.model.predict(training.pixels, batch_size=250, verbose=0)
@@ -116,14 +118,20 @@ def trainings(home: Workspace, work: Path, *, made: bool) -> Iterator[Measuremen
                     continue
                 say(f"{setting}, seed {seed}")
                 recipe = variant(base, changes | {"seed": seed})
-                training, validation = (
-                    load_images(home.table, home.splits, split, per_class=number, seed=seed)
-                    for split, number in (
-                        ("train", recipe.train_per_class),
-                        ("validation", recipe.validation_per_class),
-                    )
+                training = load_images(
+                    home.table, home.splits, "train", per_class=recipe.train_per_class, seed=seed
                 )
-                write_json(done, figures_of(recipe, training, validation))
+                validation = load_images(
+                    home.table,
+                    home.splits,
+                    "validation",
+                    per_class=recipe.validation_per_class,
+                    seed=seed,
+                )
+                identity = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
+                checkpoints = Checkpoints(done.with_suffix(""), identity)
+                write_json(done, figures_of(recipe, training, validation, checkpoints))
+                checkpoints.remove()
             figures = json.loads(done.read_text(encoding="utf-8"))
             yield Measurement(study=STUDY, setting=setting, seed=seed, figures=figures)
 
@@ -155,7 +163,7 @@ def classes_of(predictions: Predictions, classes: Classes) -> dict[str, float]:
     generator = np.random.default_rng(0)
     n = len(true)
     drawn = [measured(generator.integers(n, size=n)) for _ in range(RESAMPLES)]
-    figures = {}
+    figures: dict[str, float] = {}
     for name, value in measured(np.arange(n)).items():
         low, high = np.percentile([found[name] for found in drawn], [2.5, 97.5])
         figures |= {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}

@@ -86,7 +86,10 @@ class Published(Settings):
 
     @model_validator(mode="after")
     def _every_claim_has_a_report(self) -> "Published":
-        systems = {claim.system for claim in (*self.claims, *self.statements)}
+        systems = [
+            *(claim.system for claim in self.claims),
+            *(statement.system for statement in self.statements),
+        ]
         if unknown := {system for system in systems if system[0] not in self.reports}:
             raise ValueError(f"claims of no report: {', '.join(sorted(unknown))}")
         return self

@@ -43,7 +43,7 @@ def write_ledger(
     """
     rows, reports = ledger(runs), load_published().reports
     statements = _judged(runs, measurements)
-    found = [judged.verdict for judged in (*rows, *statements)]
+    found = [*(row.verdict for row in rows), *(judged.verdict for judged in statements)]
     verdicts = {verdict: found.count(verdict) for verdict in VERDICTS if verdict in found}
     with replacing_folder(folder) as new:
         table = pd.DataFrame([row.cells() for row in rows], columns=list(HEADINGS))

@@ -216,11 +216,11 @@ STAGES = {
 FROM_THE_ARCHIVE = ("archive", "table")
 NOTES = """\
 The memory of what reads the table is that of one row group (`ROW_GROUP` in `dataset/table.py`,
-10,000 images), of the answers for as many images (`AT_ONCE` in `evaluation/predictions.py`), and of
-as many test images with what they are compared with (`TEST_IMAGES` and `TEST_BATCH` in
-`evaluation/duplicates.py`). What still grows with the table is small: labels, a checksum of 16 bytes
-for each image, and in a report the predictions, 0.9 KB for each test image. `archive` and `table`
-hold the archive's content, which may have 512 MiB; a larger one is refused.
+10,000 images), of the answers for as many images (`AT_ONCE` in `evaluation/predictions.py`), and
+of as many test images with what they are compared with (`TEST_IMAGES` and `TEST_BATCH` in
+`evaluation/duplicates.py`). What still grows with the table is small: labels, a checksum of 16
+bytes for each image, and in a report the predictions, 0.9 KB for each test image. `archive` and
+`table` hold the archive's content, which may have 512 MiB; a larger one is refused.
 
 Only `test_subsets` takes more than linear time. It compares every test image with every image, so
 that its time is linear in the table for as many test images, and grows with the square where both

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -35,6 +36,8 @@ from tests.serving.cost import peak_megabytes
 
 TRAIN, TEST = 50_000, 10_000
 SIZES = (1.0, 3.0, 10.0)
+PAIRED = (1.0, 3.0)
+"""Of tables whose test images are all compared with all images."""
 ARCHIVES = (0.4, 1.6)
 """Larger ones are refused: an archive may unpack to 512 MiB, and one member of it to 256 MiB."""
 SPLITS = SplitSettings(validation_fraction=0.2, seed=123)
@@ -52,10 +55,11 @@ def scenes(count: int, rng: np.random.Generator) -> np.ndarray:
     return np.clip(images, 0, 255).astype(np.uint8)
 
 
-def blocks(size: float) -> Iterator[pa.Table]:
+def blocks(size: float, test: int) -> Iterator[pa.Table]:
     """A table of `SCHEMA`, a row group at a time. A twentieth of the test images are copies."""
     rng = np.random.default_rng(0)
-    train, total = int(TRAIN * size), int((TRAIN + TEST) * size)
+    total = int((TRAIN + TEST) * size)
+    train = total - test
     fine_names, coarse_names = class_names()
     copied = scenes(COPIED, np.random.default_rng(1))
     for first in range(0, total, ROW_GROUP):
@@ -85,17 +89,22 @@ def blocks(size: float) -> Iterator[pa.Table]:
         yield pa.table(columns, schema=SCHEMA.with_metadata(metadata))
 
 
+def write_blocks(path: Path, size: float, test: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = blocks(size, test)
+    first = next(content)
+    with pq.ParquetWriter(path, first.schema, write_page_checksum=True) as writer:
+        for block in chain([first], content):
+            writer.write_table(block)
+
+
 def prepare(home: Workspace, size: float) -> None:
-    """Write the table of a size, and a model."""
+    """Write the table of a size, its splits, a model, and what a report reads besides."""
     from cifar_pipeline.models.saved import weights_digest  # noqa: PLC0415
     from tests.reports.artefacts import write_model  # noqa: PLC0415  # Keras, and only here
     from tests.serving.networks import save_model  # noqa: PLC0415
 
-    home.table.parent.mkdir(parents=True, exist_ok=True)
-    schema = next(blocks(0.01)).schema
-    with pq.ParquetWriter(home.table, schema, write_page_checksum=True) as writer:
-        for block in blocks(size):
-            writer.write_table(block)
+    write_blocks(home.table, size, int(TEST * size))
     write_splits(build_splits(read_labels(home.table), SPLITS), home.splits)
     with pq.ParquetFile(home.table) as file:
         model = save_model(home.model("random"), file.read_row_group(0))
@@ -184,6 +193,16 @@ def near_duplicates(home: Workspace, size: float) -> Callable[[], object]:
     return lambda: write_subsets(home.table, {}, home.root, home.data / "subsets")
 
 
+def of_few(home: Workspace, size: float) -> Callable[[], object]:
+    """The same for a table of which no more images are test images than of CIFAR-100."""
+    from cifar_pipeline.reports.subsets import write_subsets  # noqa: PLC0415
+
+    table = home.table.with_name("few.parquet")
+    if not table.exists():
+        write_blocks(table, size, TEST)
+    return lambda: write_subsets(table, {}, home.root, home.data / "subsets")
+
+
 STAGES = {
     "the table's checks": checks,
     "splits": splits,
@@ -192,10 +211,21 @@ STAGES = {
     "archive": archive,
     "table": table,
     "test_subsets": near_duplicates,
+    "test_subsets, 10,000 test images": of_few,
 }
 FROM_THE_ARCHIVE = ("archive", "table")
 NOTES = """\
-TODO
+The memory of what reads the table is that of one row group (`ROW_GROUP` in `dataset/table.py`,
+10,000 images), of the answers for as many images (`AT_ONCE` in `evaluation/predictions.py`), and
+of as many test images with what they are compared with (`TEST_IMAGES` and `TEST_BATCH` in
+`evaluation/duplicates.py`). What still grows with the table is small: labels, a checksum of 16
+bytes for each image, and in a report the predictions, 0.9 KB for each test image. `archive` and
+`table` hold the archive's content, which may have 512 MiB; a larger one is refused.
+
+Only `test_subsets` takes more than linear time. It compares every test image with every image, so
+that its time is linear in the table for as many test images, and grows with the square where both
+grow. n log n would take an index of nearest neighbours, which misses some pairs; the exact search
+is kept because the accuracy without near-duplicates rests on it.
 """
 
 
@@ -230,6 +260,12 @@ def measured(work: Path, name: str, size: float, n: int) -> list[dict[str, float
         found.append(json.loads(done.stdout.splitlines()[-1]))
         record.write_text(json.dumps(found))
     return found
+
+
+def sizes_of(stage: str) -> tuple[float, ...]:
+    if stage in FROM_THE_ARCHIVE:
+        return ARCHIVES
+    return PAIRED if stage == "test_subsets" else SIZES
 
 
 def home_of(work: Path, size: float, *, archive: bool) -> Workspace:
@@ -275,8 +311,8 @@ def main() -> None:
             prepare(home, size)
     results = {
         name: {
-            size: measured(work, name, size, 1 if name == "test_subsets" else arguments.n)
-            for size in (ARCHIVES if name in FROM_THE_ARCHIVE else SIZES)
+            size: measured(work, name, size, 1 if name.startswith("test") else arguments.n)
+            for size in sizes_of(name)
         }
         for name in STAGES
     }

@@ -65,6 +65,9 @@ class OnRay:
         gpus = int(resources.get("GPU", 0))
         self.at_once = max(1, gpus)
 
+        self._get, self._error = ray.get, ray.exceptions.RayTaskError
+        self._waiting = ThreadPoolExecutor(self.at_once)
+
         def task(stage: str, number: int) -> None:  # Ray takes nothing but functions
             run_trial(stage, number)
 

@@ -4,7 +4,7 @@ cluster, one on each GPU.
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from cifar_pipeline.errors import PipelineError
@@ -64,7 +64,6 @@ class OnRay:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         gpus = int(resources.get("GPU", 0))
         self.at_once = max(1, gpus)
-
         self._get, self._error = ray.get, ray.exceptions.RayTaskError
         self._waiting = ThreadPoolExecutor(self.at_once)
 

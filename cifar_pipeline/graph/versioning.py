@@ -152,7 +152,7 @@ def verified_inputs(home: Workspace, stage: Stage, producers: Sequence[Stage]) -
                 raise PipelineError(
                     f"{path} was changed since `{'/'.join(producer.key)}` made it: its md5 is "
                     f"{found[output]}, and dvc.lock has {recorded[output]}. Run `dvc checkout "
-                    f"{output}` to have it back as it was, or {again}"
+                    f"--force {output}` to have it back as it was, or {again}"
                 )
     made = [output for producer in producers for output in producer.outputs]
     for own in stage.inputs:

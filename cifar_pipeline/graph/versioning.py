@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from cifar_pipeline.artifacts import dvc_md5
-from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.errors import REPAIRS, PipelineError
 from cifar_pipeline.graph.plan import STAGE as PLAN
 from cifar_pipeline.graph.stages import Stage
 from cifar_pipeline.paths import Workspace
@@ -29,6 +29,8 @@ LOCK_WAIT_S = 600
 gigabytes takes minutes, and neither is worth an hour's training."""
 LOCKED = "Unable to acquire lock"
 """How DVC says that another one holds its lock, which no command keeps for long."""
+SUPPORT = " Having any troubles?"
+"""How DVC goes on after an error that it does not know."""
 NO_GIT = "is not a git repository"
 BUSY = "busy, it is being blocked by"
 """How DVC says that another one runs a stage that reads or writes the same files, for as long as
@@ -185,8 +187,11 @@ def _dvc(
         if not done.returncode:
             return done
         words = " ".join((done.stderr.strip() or done.stdout.strip()).split())
+        words = words.partition(SUPPORT)[0]
         if not any(reason in words for reason in waited_for) or time.monotonic() > end:
-            repair = "; `make setup` lets DVC work without git" if NO_GIT in words else ""
+            repairs = {NO_GIT: "`make setup` lets DVC work without git"}
+            repairs |= {os.strerror(number): text for number, text in REPAIRS.items()}
+            repair = next((f"; {text}" for found, text in repairs.items() if found in words), "")
             raise PipelineError(f"`dvc {' '.join(arguments)}` failed: {words}{repair}")
         if not told:
             print(

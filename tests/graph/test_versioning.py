@@ -61,6 +61,14 @@ def test_a_failing_dvc_says_why(home):
         commit_stages(home, "made")
 
 
+def test_what_the_machine_refuses_to_dvc_comes_with_its_repair(home):
+    place = home.root / ".dvc" / "cache"
+    place.mkdir()
+    (place / "files").write_text("where DVC needs a folder")
+    with pytest.raises(PipelineError, match=r"Not a directory.*; a part of the path is a file"):
+        commit_stages(home, "made")
+
+
 def test_a_folder_without_git_is_said_in_words(home):
     subprocess.run(["rm", "-r", ".git"], cwd=home.root, check=True)
     with pytest.raises(PipelineError, match=r"failed: .*git.*; `make setup` lets DVC work without"):

@@ -87,7 +87,8 @@ class Faulty(Copy):
         return found
 
     def difference(self) -> str:
-        """In what the artefacts differ from an undisturbed run's; nothing: they are equal."""
+        """In what the artefacts, or what DVC has of them, differ from an undisturbed run's; empty
+        if they are equal."""
         now = self.files()
         if now.keys() != self.undisturbed.keys():
             return f"files {sorted(now.keys() ^ self.undisturbed.keys())}"
@@ -96,6 +97,10 @@ class Faulty(Copy):
         for output, md5 in self.outputs().items():
             if dvc_md5(self.root / output) != md5:
                 return f"dvc.lock and {output}"
+            for path in cached(self, output):
+                name = f"{path.parent.name}{path.name}".removesuffix(".dir")
+                if not path.is_file() or file_digest(path, "md5") != name:
+                    return f"DVC's cache of {output}"
         return ""
 
     def command(

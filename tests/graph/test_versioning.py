@@ -1,6 +1,7 @@
 """DVC as it is used: the real command, in small repositories of its own."""
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.graph.stages import Stage
 from cifar_pipeline.graph.versioning import (
+    cached_text,
     commit_stages,
     recorded_outputs,
     recording,
@@ -51,6 +53,26 @@ def test_what_was_committed_is_recorded_and_up_to_date(home):
     assert stale_stages(home) == {}
     assert set(recorded_outputs(home)) == {"made", "used"}
     assert verified_inputs(home, USED, [MADE]) == {"made": recorded_outputs(home)["made"]}
+
+
+def test_what_was_damaged_in_the_cache_is_recorded_anew(home):
+    """The same outputs made again: DVC alone would leave the damage for the next checkout."""
+    (home.root / "made").unlink()
+    (home.root / "made").mkdir()
+    (home.root / "made" / "inside").write_text("inside")
+    commit_stages(home, "made", "used")
+    objects = [path for path in (home.root / ".dvc/cache/files").rglob("*") if path.is_file()]
+    assert len(objects) == 3  # the folder's listing, the file in it, and `used`
+    for path in objects:
+        path.chmod(0o644)
+        path.write_text("damaged")
+        assert cached_text(home, path.parent.name + path.name) is None
+    commit_stages(home, "made", "used")
+    shutil.rmtree(home.root / "made")
+    (home.root / "used").unlink()
+    subprocess.run([DVC, "checkout", "--quiet"], cwd=home.root, check=True)
+    assert (home.root / "made" / "inside").read_text() == "inside"
+    assert (home.root / "used").read_text() == "used"
 
 
 def test_a_failing_dvc_says_why(home):

@@ -221,7 +221,7 @@ The memory of what reads the table is that of one row group (`ROW_GROUP` in `dat
 10,000 images), of the answers for as many images (`AT_ONCE` in `evaluation/predictions.py`), and
 of as many test images with what they are compared with (`TEST_IMAGES` and `TEST_BATCH` in
 `evaluation/duplicates.py`). What still grows with the table is small: {splits:.0f} bytes an image
-in `splits`, of labels and checksums, and {report:.1f} KB a test image in a report, of probabilities.
+in `splits`, of labels and checksums, and {report:.1f} KB a test image in a report, probabilities.
 `archive` and `table` hold the archive's content, which may have 512 MiB; a larger one is refused.
 
 Only `test_subsets` takes more than linear time. It compares every test image with every image, so

@@ -41,6 +41,8 @@ PAIRED = (1.0, 3.0)
 ARCHIVES = (0.4, 1.6)
 """Larger ones are refused: an archive may unpack to 512 MiB, and one member of it to 256 MiB."""
 SPLITS = SplitSettings(validation_fraction=0.2, seed=123)
+FEW, FEW_SIZES = "few.parquet", (1.0, 10.0)
+"""A table of which no more images are test images than of CIFAR-100."""
 THREADS = 2
 COPIED = 500
 
@@ -194,12 +196,10 @@ def near_duplicates(home: Workspace, size: float) -> Callable[[], object]:
 
 
 def of_few(home: Workspace, size: float) -> Callable[[], object]:
-    """The same for a table of which no more images are test images than of CIFAR-100."""
+    """The same for the table `FEW`."""
     from cifar_pipeline.reports.subsets import write_subsets  # noqa: PLC0415
 
-    table = home.table.with_name("few.parquet")
-    if not table.exists():
-        write_blocks(table, size, TEST)
+    table = home.table.with_name(FEW)
     return lambda: write_subsets(table, {}, home.root, home.data / "subsets")
 
 
@@ -213,14 +213,16 @@ STAGES = {
     "test_subsets": near_duplicates,
     "test_subsets, 10,000 test images": of_few,
 }
+GROWING = {"splits": TRAIN + TEST, "report": TEST}
+"""Stages whose memory grows with the table, and with how many images of size 1."""
 FROM_THE_ARCHIVE = ("archive", "table")
 NOTES = """\
 The memory of what reads the table is that of one row group (`ROW_GROUP` in `dataset/table.py`,
 10,000 images), of the answers for as many images (`AT_ONCE` in `evaluation/predictions.py`), and
 of as many test images with what they are compared with (`TEST_IMAGES` and `TEST_BATCH` in
-`evaluation/duplicates.py`). What still grows with the table is small: labels, a checksum of 16
-bytes for each image, and in a report the predictions, 0.9 KB for each test image. `archive` and
-`table` hold the archive's content, which may have 512 MiB; a larger one is refused.
+`evaluation/duplicates.py`). What still grows with the table is small: {splits:.0f} bytes an image
+in `splits`, of labels and checksums, and {report:.1f} KB a test image in a report, probabilities.
+`archive` and `table` hold the archive's content, which may have 512 MiB; a larger one is refused.
 
 Only `test_subsets` takes more than linear time. It compares every test image with every image, so
 that its time is linear in the table for as many test images, and grows with the square where both
@@ -265,7 +267,7 @@ def measured(work: Path, name: str, size: float, n: int) -> list[dict[str, float
 def sizes_of(stage: str) -> tuple[float, ...]:
     if stage in FROM_THE_ARCHIVE:
         return ARCHIVES
-    return PAIRED if stage == "test_subsets" else SIZES
+    return {"test_subsets": PAIRED, "test_subsets, 10,000 test images": FEW_SIZES}.get(stage, SIZES)
 
 
 def home_of(work: Path, size: float, *, archive: bool) -> Workspace:
@@ -293,6 +295,13 @@ def table_rows(results: dict[str, dict[float, list[dict[str, float]]]]) -> Itera
             )
 
 
+def slope(sizes: dict[float, list[dict[str, float]]], images: int) -> float:
+    """Bytes of peak memory by which a stage grows with each of `images` a size."""
+    first, last = min(sizes), max(sizes)
+    peaks = [median(each["peak"] for each in sizes[size]) for size in (first, last)]
+    return (peaks[1] - peaks[0]) * 2**20 / (images * (last - first))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
@@ -309,6 +318,8 @@ def main() -> None:
         home = home_of(work, size, archive=False)
         if not (home.test_subsets / "summary.json").exists():
             prepare(home, size)
+        if size in FEW_SIZES and not home.table.with_name(FEW).exists():
+            write_blocks(home.table.with_name(FEW), size, TEST)
     results = {
         name: {
             size: measured(work, name, size, 1 if name.startswith("test") else arguments.n)
@@ -327,7 +338,8 @@ def main() -> None:
     )
     for row in table_rows(results):
         print(row)
-    print(f"\n{NOTES}", end="")
+    of_splits, of_report = (slope(results[name], per) for name, per in GROWING.items())
+    print(f"\n{NOTES.format(splits=of_splits, report=of_report / 1000)}", end="")
 
 
 if __name__ == "__main__":

@@ -228,16 +228,15 @@ def _permissions(stages: dict[Key, Stage]) -> Iterator[Case]:
         output = stage.outputs[0]
         folder = str(Path(output).parent)
         if folder != "data":
-            fault = partial(forbidden, folder, 0o555)
+            fault = partial(forbidden, folder, 0o222)
             yield Case("may not be written", folder, fault, job(stage), job(stage), obeying=True)
         reader = READERS.get(stage.key[0])
         if reader:
             after = job(stages[reader])
-            fault = partial(forbidden, output, 0)
+            fault = partial(forbidden, output, 0o444)
             yield Case("may not be read", output, fault, after, after, obeying=True)
     leaf = stages["ledger",]
     whole = (
-        ".",
         "data",
         "data/plan",
         "data/locks",
@@ -249,13 +248,13 @@ def _permissions(stages: dict[Key, Stage]) -> Iterator[Case]:
     )
     for folder in whole:
         for command in (RUN, job(leaf)):
-            fault = partial(_with_work, leaf.outputs, partial(forbidden, folder, 0o555))
+            fault = partial(_with_work, leaf.outputs, partial(forbidden, folder, 0o222))
             yield Case(
                 "may not be written", f"{folder}, `{command[0]}`", fault, command, obeying=True
             )
     for path in ("params.yaml", "dvc.lock", f"recipes/{MODEL}.yaml", "data/plan/ledger.json"):
         for command in (RUN, job(leaf)):
-            fault = partial(_with_work, leaf.outputs, partial(forbidden, path, 0))
+            fault = partial(_with_work, leaf.outputs, partial(forbidden, path, 0o444))
             yield Case("may not be read", f"{path}, `{command[0]}`", fault, command, obeying=True)
 
 
@@ -450,7 +449,7 @@ def examine(case: Case, faulty: Faulty) -> Found:
 
 def _sentence(said: str) -> str:
     lines = said.splitlines()
-    for sign in (": failed: ", "Error: ", "ERROR: "):
+    for sign in ("failed: ", "Error: ", "ERROR: "):
         for line in lines:
             if sign in line and "resulted in failure" not in line:
                 return line.strip()

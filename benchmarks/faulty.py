@@ -223,15 +223,19 @@ def full(folder: str, free: int, faulty: Faulty) -> Iterator[None]:
 
 
 @contextmanager
-def forbidden(path: str, mode: int, faulty: Faulty) -> Iterator[None]:
-    """Take permissions away from a file or a folder, while the block runs."""
+def forbidden(path: str, permissions: int, faulty: Faulty) -> Iterator[None]:
+    """Take permissions away from a file, or from a folder and all that is in it, while the block
+    runs."""
     place = faulty.root / path
-    before = place.stat().st_mode
-    place.chmod(mode)
+    before = {each: each.stat().st_mode for each in (place, *place.rglob("*"))}
+    for each, mode in reversed(before.items()):
+        each.chmod(mode & ~permissions)
     try:
         yield
     finally:
-        place.chmod(before)
+        for each, mode in before.items():
+            if each.exists():
+                each.chmod(mode)
 
 
 class CutServer(http.server.BaseHTTPRequestHandler):

@@ -4,6 +4,7 @@ heavy."""
 from collections.abc import Mapping
 from typing import Any
 
+import click
 import dagster as dg
 
 from cifar_pipeline.defs.data_assets import build_data_assets
@@ -17,6 +18,7 @@ from cifar_pipeline.defs.photograph_assets import (
 )
 from cifar_pipeline.defs.resources import Pipeline
 from cifar_pipeline.defs.search_assets import build_search_assets
+from cifar_pipeline.errors import PipelineError, refusals_in_words
 from cifar_pipeline.graph.stages import build_stages
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.settings.params import Params
@@ -50,4 +52,8 @@ def build_defs(
     )
 
 
-defs = build_defs(load_params(Workspace.current().params))
+try:
+    with refusals_in_words():
+        defs = build_defs(load_params(Workspace.current().params))
+except PipelineError as error:  # Dagster's commands show the message of this one alone
+    raise click.ClickException(str(error)) from None

@@ -24,7 +24,7 @@ from cifar_pipeline.defs.runs import (
     worker_tag,
 )
 from cifar_pipeline.defs.watcher import watch_this_process
-from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.errors import PipelineError, refusals_in_words
 from cifar_pipeline.graph.status import record_plan
 from cifar_pipeline.graph.versioning import under_dvc
 from cifar_pipeline.paths import Workspace
@@ -66,7 +66,8 @@ def prepare(
     for dead in release_dead_runs(instance):
         print(f"run {dead} had died; it is marked as failed, and what it held is free again")
     try:
-        params = _settings(run.run_config, steps, gpus)
+        with refusals_in_words():
+            params = _settings(run.run_config, steps, gpus)
     except PipelineError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     instance.add_run_tags(run.run_id, {"profile": params.profile})

@@ -53,7 +53,9 @@ class Cluster:
         logging.getLogger(JobSubmissionClient.__module__).setLevel(logging.WARNING)
         try:
             self.client = JobSubmissionClient(address)
-            nodes = list_nodes(address, filters=[("state", "=", "ALIVE")])
+            nodes = list_nodes(
+                address, filters=[("state", "=", "ALIVE")], raise_on_missing_output=False
+            )  # nodes that have died are missing
         except Exception as error:  # of several libraries, depending on what answers
             raise PipelineError(
                 f"no Ray cluster answers at {address} ({' '.join(str(error).split()):.200}); begin "

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -35,9 +36,13 @@ from tests.serving.cost import peak_megabytes
 
 TRAIN, TEST = 50_000, 10_000
 SIZES = (1.0, 3.0, 10.0)
+PAIRED = (1.0, 3.0)
+"""Of tables whose test images are all compared with all images."""
 ARCHIVES = (0.4, 1.6)
 """Larger ones are refused: an archive may unpack to 512 MiB, and one member of it to 256 MiB."""
 SPLITS = SplitSettings(validation_fraction=0.2, seed=123)
+FEW, FEW_SIZES = "few.parquet", (1.0, 10.0)
+"""A table of which no more images are test images than of CIFAR-100."""
 THREADS = 2
 COPIED = 500
 
@@ -52,10 +57,11 @@ def scenes(count: int, rng: np.random.Generator) -> np.ndarray:
     return np.clip(images, 0, 255).astype(np.uint8)
 
 
-def blocks(size: float) -> Iterator[pa.Table]:
+def blocks(size: float, test: int) -> Iterator[pa.Table]:
     """A table of `SCHEMA`, a row group at a time. A twentieth of the test images are copies."""
     rng = np.random.default_rng(0)
-    train, total = int(TRAIN * size), int((TRAIN + TEST) * size)
+    total = int((TRAIN + TEST) * size)
+    train = total - test
     fine_names, coarse_names = class_names()
     copied = scenes(COPIED, np.random.default_rng(1))
     for first in range(0, total, ROW_GROUP):
@@ -85,17 +91,22 @@ def blocks(size: float) -> Iterator[pa.Table]:
         yield pa.table(columns, schema=SCHEMA.with_metadata(metadata))
 
 
+def write_blocks(path: Path, size: float, test: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = blocks(size, test)
+    first = next(content)
+    with pq.ParquetWriter(path, first.schema, write_page_checksum=True) as writer:
+        for block in chain([first], content):
+            writer.write_table(block)
+
+
 def prepare(home: Workspace, size: float) -> None:
-    """Write the table of a size, and a model."""
+    """Write the table of a size, its splits, a model, and what a report reads besides."""
     from cifar_pipeline.models.saved import weights_digest  # noqa: PLC0415
     from tests.reports.artefacts import write_model  # noqa: PLC0415  # Keras, and only here
     from tests.serving.networks import save_model  # noqa: PLC0415
 
-    home.table.parent.mkdir(parents=True, exist_ok=True)
-    schema = next(blocks(0.01)).schema
-    with pq.ParquetWriter(home.table, schema, write_page_checksum=True) as writer:
-        for block in blocks(size):
-            writer.write_table(block)
+    write_blocks(home.table, size, int(TEST * size))
     write_splits(build_splits(read_labels(home.table), SPLITS), home.splits)
     with pq.ParquetFile(home.table) as file:
         model = save_model(home.model("random"), file.read_row_group(0))
@@ -184,6 +195,14 @@ def near_duplicates(home: Workspace, size: float) -> Callable[[], object]:
     return lambda: write_subsets(home.table, {}, home.root, home.data / "subsets")
 
 
+def of_few(home: Workspace, size: float) -> Callable[[], object]:
+    """The same for the table `FEW`."""
+    from cifar_pipeline.reports.subsets import write_subsets  # noqa: PLC0415
+
+    table = home.table.with_name(FEW)
+    return lambda: write_subsets(table, {}, home.root, home.data / "subsets")
+
+
 STAGES = {
     "the table's checks": checks,
     "splits": splits,
@@ -192,10 +211,23 @@ STAGES = {
     "archive": archive,
     "table": table,
     "test_subsets": near_duplicates,
+    "test_subsets, 10,000 test images": of_few,
 }
+GROWING = {"splits": TRAIN + TEST, "report": TEST}
+"""Stages whose memory grows with the table, and with how many images of size 1."""
 FROM_THE_ARCHIVE = ("archive", "table")
 NOTES = """\
-TODO
+The memory of what reads the table is that of one row group (`ROW_GROUP` in `dataset/table.py`,
+10,000 images), of the answers for as many images (`AT_ONCE` in `evaluation/predictions.py`), and
+of as many test images with what they are compared with (`TEST_IMAGES` and `TEST_BATCH` in
+`evaluation/duplicates.py`). What still grows with the table is small: {splits:.0f} bytes an image
+in `splits`, of labels and checksums, and {report:.1f} KB a test image in a report, probabilities.
+`archive` and `table` hold the archive's content, which may have 512 MiB; a larger one is refused.
+
+Only `test_subsets` takes more than linear time. It compares every test image with every image, so
+that its time is linear in the table for as many test images, and grows with the square where both
+grow. n log n would take an index of nearest neighbours, which misses some pairs; the exact search
+is kept because the accuracy without near-duplicates rests on it.
 """
 
 
@@ -232,6 +264,12 @@ def measured(work: Path, name: str, size: float, n: int) -> list[dict[str, float
     return found
 
 
+def sizes_of(stage: str) -> tuple[float, ...]:
+    if stage in FROM_THE_ARCHIVE:
+        return ARCHIVES
+    return {"test_subsets": PAIRED, "test_subsets, 10,000 test images": FEW_SIZES}.get(stage, SIZES)
+
+
 def home_of(work: Path, size: float, *, archive: bool) -> Workspace:
     return Workspace(work / f"{'archive' if archive else 'table'}_{size:g}")
 
@@ -257,6 +295,13 @@ def table_rows(results: dict[str, dict[float, list[dict[str, float]]]]) -> Itera
             )
 
 
+def slope(sizes: dict[float, list[dict[str, float]]], images: int) -> float:
+    """Bytes of peak memory by which a stage grows with each of `images` a size."""
+    first, last = min(sizes), max(sizes)
+    peaks = [median(each["peak"] for each in sizes[size]) for size in (first, last)]
+    return (peaks[1] - peaks[0]) * 2**20 / (images * (last - first))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
@@ -273,10 +318,12 @@ def main() -> None:
         home = home_of(work, size, archive=False)
         if not (home.test_subsets / "summary.json").exists():
             prepare(home, size)
+        if size in FEW_SIZES and not home.table.with_name(FEW).exists():
+            write_blocks(home.table.with_name(FEW), size, TEST)
     results = {
         name: {
-            size: measured(work, name, size, 1 if name == "test_subsets" else arguments.n)
-            for size in (ARCHIVES if name in FROM_THE_ARCHIVE else SIZES)
+            size: measured(work, name, size, 1 if name.startswith("test") else arguments.n)
+            for size in sizes_of(name)
         }
         for name in STAGES
     }
@@ -291,7 +338,8 @@ def main() -> None:
     )
     for row in table_rows(results):
         print(row)
-    print(f"\n{NOTES}", end="")
+    of_splits, of_report = (slope(results[name], per) for name, per in GROWING.items())
+    print(f"\n{NOTES.format(splits=of_splits, report=of_report / 1000)}", end="")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,9 @@ def materialize(assets: tuple[str, ...]) -> None:
     """Run ASSETS, such as `table` and `model/cnn9`, in this process and its children."""
     from cifar_pipeline.launch import materialize as launch  # takes a second
 
-    if not launch([tuple(asset.split("/")) for asset in assets]):
+    with plain_errors():
+        succeeded = launch([tuple(asset.split("/")) for asset in assets])
+    if not succeeded:
         raise SystemExit(1)
 
 

@@ -34,7 +34,8 @@ RAY_ADDRESS = "CIFAR_RAY_ADDRESS"
 
 
 def in_pool(gpus: str = "one") -> dict[str, Any]:
-    """Settings of an asset that trains, on `one` GPU or on `all` of a machine."""
+    """Settings of an asset that trains, on `one` GPU or on `all` of a machine, or whose `trials`
+    may have one each."""
     return {"pool": POOL, "op_tags": {POOL: gpus}}
 
 

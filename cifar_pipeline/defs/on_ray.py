@@ -28,6 +28,7 @@ from ray.util.state import list_nodes
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.provenance import NUMERIC
+from cifar_pipeline.search.places import ON_RAY, STORAGE_URL
 
 SUBMITTED_AGAIN = 3
 """How often a step whose node is gone begins anew."""
@@ -37,6 +38,7 @@ RAYS_OWN = ("job_manager.py:", "Running entrypoint for job ")
 """Words of lines in a job's output that are not the job's."""
 HEAD = {"node:__internal_head__": 0.001}
 """What only the head has, and enough of for every step."""
+NO_MORE: Mapping[str, str] = {}
 PASSED_ON = ("CIFAR_", "MLFLOW_", "WANDB_")
 """How the names of environment variables begin that a step needs wherever it runs."""
 
@@ -86,6 +88,12 @@ class _OnCluster(StepHandler):
             "one": _Jobs(cluster.client, num_gpus=min(1, most)),
             "all": _Jobs(cluster.client, num_gpus=most),
         }
+        # The trials of a search need a data base to run side by side; without, it is a training.
+        self._by_need["trials"] = (
+            _Jobs(cluster.client, environment={ON_RAY: "1"}, resources=dict(HEAD))
+            if os.environ.get(STORAGE_URL)
+            else self._by_need["one"]
+        )
 
     @property
     def name(self) -> str:
@@ -108,11 +116,21 @@ class _OnCluster(StepHandler):
 class _Jobs(RayStepHandler):
     """Submits a step again when its job ended and the step did not."""
 
-    def __init__(self, client: JobSubmissionClient, **needs: Any) -> None:
+    def __init__(
+        self,
+        client: JobSubmissionClient,
+        *,
+        environment: Mapping[str, str] = NO_MORE,
+        **needs: Any,
+    ) -> None:
         passed_on = [key for key in os.environ if key.startswith(PASSED_ON) or key in NUMERIC]
-        where = f"CIFAR_ROOT={Workspace.current().root}"
+        own = {"CIFAR_ROOT": str(Workspace.current().root), **environment}
         unset = dict.fromkeys(("runtime_env", "num_cpus", "num_gpus", "memory", "resources"))
-        super().__init__(client, env_vars=["DAGSTER_HOME", *passed_on, where], **{**unset, **needs})
+        super().__init__(
+            client,
+            env_vars=["DAGSTER_HOME", *passed_on, *(f"{key}={own[key]}" for key in own)],
+            **{**unset, **needs},
+        )
         self._lost: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()
 

@@ -1,6 +1,7 @@
-"""Searches: each is an asset, whose trials run one after another in the pool of the trainings."""
+"""Searches: each is an asset, whose trials run one after another in the pool of the trainings, or
+side by side on a cluster.
+"""
 
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def build_search_assets(stages: Mapping[Key, Stage], params: Params) -> list[dg.
 def _search(name: str, stage: Stage) -> dg.AssetsDefinition:
     @dg.asset(
         **asset_settings(stage, GROUP),
-        **in_pool(),
+        **in_pool("trials"),
         kinds={"optuna", "keras"},
         description=f"Settings of `{name}` found on training and validation images; `cifar adopt` "
         "makes the winner a recipe. DVC versions it if params.yaml names it under `searches`.",
@@ -33,7 +34,7 @@ def _search(name: str, stage: Stage) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, pipeline: Pipeline
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         from cifar_pipeline.search.results import PLOTS, WINNER
-        from cifar_pipeline.search.search_and_save import search_and_save
+        from cifar_pipeline.search.search_and_save import forget_trials, search_and_save
 
         with pipeline.step(context, stage) as step:
             home, folder = step.home, step.staged(step.home.search(name))
@@ -53,7 +54,7 @@ def _search(name: str, stage: Stage) -> dg.AssetsDefinition:
             shown = {"winner": dg.MetadataValue.md(f"```yaml\n{winner}```")}
             yield from step.finish(metadata={**summary, **shown, **pictures})
             # Now that the result is in its place.
-            shutil.rmtree(home.study(name, step.params.profile), ignore_errors=True)
+            forget_trials(name, step.params.profile, home)
 
     return search
 

@@ -176,7 +176,9 @@ class _Nearest:
         for start in range(0, len(self._rows), TEST_BATCH):
             batch = slice(start, start + TEST_BATCH)
             correlation = self._queries[batch] @ thumbnails.T
-            query, other = np.nonzero(correlation >= THUMBNAIL_SIMILAR)
+            # In one dimension numpy finds the few that are true several times as fast.
+            similar = np.flatnonzero(correlation >= THUMBNAIL_SIMILAR)
+            query, other = np.divmod(similar, len(thumbnails))
             itself = self._rows[batch][query] == first + other
             query, other = query[~itself], other[~itself]
             if len(query):

@@ -1,7 +1,7 @@
 """A module's source, taken apart into definitions and imports."""
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -18,6 +18,7 @@ validators refuse and change nothing."""
 TYPES = ("Annotated", "Literal", "dict", "tuple")
 """What the types that settings are declared with begin with."""
 VALIDATORS = ("model_validator", "field_validator")
+HOLDING_STATEMENTS = ("body", "orelse", "finalbody", "handlers", "cases")
 SETUP = "<module>"
 """The unit of a module's statements that are neither imports nor definitions."""
 
@@ -39,8 +40,8 @@ def parsed(text: str, name: str, known: frozenset[str]) -> Module:
         known: the modules of the package.
     """
     module, tree = Module(), ast.parse(text)
-    for node in ast.walk(tree):
-        _check_form(node, name)
+    for statement in _statements(tree):
+        _check_form(statement, name)
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             module.imports |= imports_of([node], known)
@@ -55,6 +56,16 @@ def parsed(text: str, name: str, known: frozenset[str]) -> Module:
             module.units.setdefault(SETUP, Unit([])).nodes.append(node)
             module.imports |= imports_of(ast.walk(node), known)
     return module
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every statement of a tree, without its expressions, which are most of it."""
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        yield node
+        for name in HOLDING_STATEMENTS:
+            pending += getattr(node, name, ())
 
 
 def _definitions(node: ast.stmt, module: str) -> dict[str, Unit] | None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+LEFT_OUT = {"ctx", "kind", "type_comment", "type_params"}
+"""Fields that differ between Python versions, or say nothing."""
 TELLING = ("print", "say", "_say")
 """Calls that only tell people something; their arguments do not count."""
 
@@ -60,9 +62,10 @@ def _walk(nodes: list[ast.AST]) -> Iterator[ast.AST]:
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
     """A node's fields, without docstrings, the words of errors, and what only tells people."""
-    for name, value in ast.iter_fields(node):
-        if name in {"ctx", "kind", "type_comment", "type_params"} or value is None or value == []:
-            continue  # differ between Python versions, or say nothing
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if value is None or value == [] or name in LEFT_OUT:
+            continue
         if name == "decorator_list" and is_asset(node):
             continue  # the asset's descriptions; what it makes is in its body
         if name in {"args", "keywords"} and _only_tells(node):

@@ -17,8 +17,8 @@ from filelock import FileLock
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cifar_pipeline.artifacts import dvc_md5
-from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.artifacts import dvc_md5, file_digest
+from cifar_pipeline.errors import REPAIRS, PipelineError
 from cifar_pipeline.graph.plan import STAGE as PLAN
 from cifar_pipeline.graph.stages import Stage
 from cifar_pipeline.paths import Workspace
@@ -29,6 +29,8 @@ LOCK_WAIT_S = 600
 gigabytes takes minutes, and neither is worth an hour's training."""
 LOCKED = "Unable to acquire lock"
 """How DVC says that another one holds its lock, which no command keeps for long."""
+SUPPORT = " Having any troubles?"
+"""How DVC goes on after an error that it does not know."""
 NO_GIT = "is not a git repository"
 BUSY = "busy, it is being blocked by"
 """How DVC says that another one runs a stage that reads or writes the same files, for as long as
@@ -70,7 +72,8 @@ def commit_stages(
     check: Callable[[], None] | None = None,
 ) -> None:
     """Record what was just made in dvc.lock and DVC's cache; otherwise `dvc repro` would restore
-    the old files.
+    the old files. DVC leaves alone what its cache has under the right name, so what was damaged
+    there is removed and recorded anew.
 
     Args:
         wait_s: seconds to wait for a lock that another DVC holds.
@@ -79,8 +82,38 @@ def commit_stages(
 
     Raises: PipelineError with DVC's own words when it fails.
     """
+    arguments = ("commit", "--force", *stages)
     with recording(home):
-        _dvc(home, "commit", "--force", *stages, wait_s=wait_s, check=check)
+        began = time.time()
+        _dvc(home, *arguments, wait_s=wait_s, check=check)
+        while damaged := _damaged_objects(home, stages, began):
+            for path in damaged:
+                path.unlink()
+            _dvc(home, *arguments, wait_s=wait_s, check=check)
+
+
+def _damaged_objects(home: Workspace, stages: Sequence[str], before: float) -> list[Path]:
+    """The files of DVC's cache that hold outputs of `stages`, were there before a time, and have
+    not the md5 that they are named by."""
+    objects = []
+    for stage in stages:
+        for out in _lock(home).get("stages", {}).get(stage, {}).get("outs", ()):
+            listing = _object(home, out["md5"])
+            objects.append(listing)
+            if listing.suffix == ".dir" and _is_whole(listing):
+                files = json.loads(listing.read_text(encoding="utf-8"))
+                objects += [_object(home, file["md5"]) for file in files]
+    old = [path for path in objects if path.is_file() and path.stat().st_ctime < before]
+    return [path for path in old if not _is_whole(path)]
+
+
+def _object(home: Workspace, md5: str) -> Path:
+    return home.root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of DVC's cache has the md5 that it is named by."""
+    return path.is_file() and file_digest(path, "md5") == path.parent.name + path.stem
 
 
 def stale_stages(home: Workspace) -> dict[str, Any]:
@@ -111,9 +144,9 @@ def recorded_stages(home: Workspace) -> set[str]:
 
 
 def cached_text(home: Workspace, md5: str) -> str | None:
-    """The content of a text file in DVC's cache; None if it is not there."""
-    path = home.root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    """The content of a text file in DVC's cache; None if it is not there, or damaged."""
+    path = _object(home, md5)
+    return path.read_text(encoding="utf-8") if _is_whole(path) else None
 
 
 def plan_is_recorded(home: Workspace) -> bool:
@@ -152,7 +185,7 @@ def verified_inputs(home: Workspace, stage: Stage, producers: Sequence[Stage]) -
                 raise PipelineError(
                     f"{path} was changed since `{'/'.join(producer.key)}` made it: its md5 is "
                     f"{found[output]}, and dvc.lock has {recorded[output]}. Run `dvc checkout "
-                    f"{output}` to have it back as it was, or {again}"
+                    f"--force {output}` to have it back as it was, or {again}"
                 )
     made = [output for producer in producers for output in producer.outputs]
     for own in stage.inputs:
@@ -185,8 +218,11 @@ def _dvc(
         if not done.returncode:
             return done
         words = " ".join((done.stderr.strip() or done.stdout.strip()).split())
+        words = words.partition(SUPPORT)[0]
         if not any(reason in words for reason in waited_for) or time.monotonic() > end:
-            repair = "; `make setup` lets DVC work without git" if NO_GIT in words else ""
+            repairs = {NO_GIT: "`make setup` lets DVC work without git"}
+            repairs |= {os.strerror(number): text for number, text in REPAIRS.items()}
+            repair = next((f"; {text}" for found, text in repairs.items() if found in words), "")
             raise PipelineError(f"`dvc {' '.join(arguments)}` failed: {words}{repair}")
         if not told:
             print(

@@ -23,6 +23,7 @@ from cifar_pipeline.search.study import (
     ENDED,
     EPOCHS,
     ERROR,
+    FILE,
     SECONDS,
     furthest,
     ranked,
@@ -30,11 +31,10 @@ from cifar_pipeline.search.study import (
 from cifar_pipeline.settings.recipe import Recipe
 from cifar_pipeline.settings.search import Search
 
-TRIALS, WINNER, PROVENANCE, STORAGE, PAGE, PLOTS = (
+TRIALS, WINNER, PROVENANCE, PAGE, PLOTS = (
     "trials.csv",
     "winner.yaml",
     "provenance.json",
-    "study.sqlite",
     "index.html",
     "plots",
 )
@@ -84,7 +84,7 @@ def write_search(
         write_json(
             new / PROVENANCE, {**provenance, **summary, "search": search.model_dump(mode="json")}
         )
-        shutil.copyfile(storage, new / STORAGE)
+        shutil.copyfile(storage, new / FILE)
         for stage, study in studies.items():
             draw(study, new / PLOTS / stage)
         pictures = {

@@ -1,9 +1,13 @@
-"""From a workspace and a search's name to `data/searches/<name>`."""
+"""From a workspace and a search's name to `data/searches/<name>`, and the trials in between."""
 
+import os
 import platform
+import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +28,24 @@ from cifar_pipeline.provenance import (
     library_versions,
     numeric_settings,
 )
-from cifar_pipeline.saying import say
+from cifar_pipeline.saying import about, say
+from cifar_pipeline.search.places import OnRay, storage_on_ray
 from cifar_pipeline.search.results import (
-    STORAGE,
     described,
     draw,
     readable,
     trial_table,
     write_search,
 )
-from cifar_pipeline.search.study import Data, SearchRun, ranked
+from cifar_pipeline.search.study import (
+    DRAWS,
+    GRID,
+    Data,
+    SearchRun,
+    ranked,
+    stage_of,
+    study_name,
+)
 from cifar_pipeline.settings.params import Params
 from cifar_pipeline.training.allocator import keep_freed_memory
 from cifar_pipeline.training.train_and_save import weights_of
@@ -63,6 +75,97 @@ def search_and_save(
     Returns: the key figures.
 
     Raises: PipelineError as `train` and `load_images` do, and when every trial of a stage failed.
+    """
+    search, storage = params.search_around(name), storage_on_ray()
+
+    def follow(study: optuna.Study, trial: FrozenTrial) -> None:
+        best, stage = ranked(study), stage_of(study)
+        figures = {
+            "stage": stage,
+            **described(search, trial),
+            **({"best": best[0].value} if best else {}),
+        }
+        settings = ", ".join(f"{key} {value}" for key, value in trial.params.items())
+        state = trial.state.name.lower()
+        say(f"trial {trial.number} of the {stage} {state}: {settings}")
+        table = readable(trial_table(search, {stage: study}))
+        with tempfile.TemporaryDirectory() as pictures:
+            draw(study, Path(pictures))
+            on_trial(figures, table.to_markdown(index=False), Path(pictures))
+
+    searching, origin, images = _opened(name, params, home, storage, follow)
+    places = None
+    if storage:
+        places = OnRay(
+            partial(_run_on_node, name, params, home, storage=storage, identity=searching.identity)
+        )
+    studies = searching.run(places)
+    provenance = {
+        **origin,
+        "recipe": name,
+        "profile": params.profile,
+        "generated": is_generated(home.table),
+        "train_images": images,
+        "run": dict(run),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code_revision": code_revision(),
+        "hardware": hardware(),
+        "python": platform.python_version(),
+    }
+    # Weights as they are written: a path of this machine means nothing elsewhere.
+    weights = params.recipe_as_written(name).weights
+    winner = searching.winner(studies).model_copy(update={"weights": weights})
+    return write_search(
+        folder, search, studies, winner, provenance=provenance, storage=searching.file
+    )
+
+
+def forget_trials(name: str, profile: str, home: Workspace) -> None:
+    """Remove what a search would resume from: its checkpoints, and its trials wherever they are."""
+    place, storage = home.study(name, profile), storage_on_ray()
+    if storage and place.is_dir():
+        kept = optuna.get_all_study_names(storage)
+        for study in {study_name(one, stage) for one in place.iterdir() for stage in (DRAWS, GRID)}:
+            if study in kept:
+                optuna.delete_study(study_name=study, storage=storage)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def _run_on_node(
+    name: str,
+    params: Params,
+    home: Workspace,
+    stage: str,
+    number: int,
+    *,
+    storage: str,
+    identity: str,
+) -> None:
+    """Run one trial of a search that another process plans.
+
+    Raises: PipelineError where this node's data, weights or versions are others than there.
+    """
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    searching, *_ = _opened(name, params, home, storage, lambda study, trial: None)
+    if searching.identity != identity:
+        raise PipelineError(
+            f"{socket.gethostname()} has other data, weights, versions or numeric settings than "
+            "the node that plans the search; make them the same on all nodes"
+        )
+    with about(f"search/{name}, trial {number} of the {stage}"):
+        searching.run_trial(stage, number)
+
+
+def _opened(
+    name: str,
+    params: Params,
+    home: Workspace,
+    storage: str | None,
+    on_trial: Callable[[optuna.Study, FrozenTrial], None],
+) -> tuple[SearchRun, dict[str, Any], int]:
+    """The search with its data in memory, what it goes back to, and how many images it trains on.
+
+    Raises: PipelineError as `load_images` does, and when the splits are another profile's.
     """
     configure_keras()
     keep_freed_memory()
@@ -101,46 +204,13 @@ def search_and_save(
         "versions": {"optuna": optuna.__version__, **library_versions()},
         "numeric_settings": numeric_settings(),
     }
-
-    def follow(study: optuna.Study, trial: FrozenTrial) -> None:
-        best = ranked(study)
-        figures = {
-            "stage": study.study_name,
-            **described(search, trial),
-            **({"best": best[0].value} if best else {}),
-        }
-        settings = ", ".join(f"{key} {value}" for key, value in trial.params.items())
-        state = trial.state.name.lower()
-        say(f"trial {trial.number} of the {study.study_name} {state}: {settings}")
-        table = readable(trial_table(search, {study.study_name: study}))
-        with tempfile.TemporaryDirectory() as pictures:
-            draw(study, Path(pictures))
-            on_trial(figures, table.to_markdown(index=False), Path(pictures))
-
     searching = SearchRun(
-        base, search, data, origin=origin, folder=home.study(name, params.profile), on_trial=follow
-    )
-    studies = searching.run()
-    provenance = {
-        **origin,
-        "recipe": name,
-        "profile": params.profile,
-        "generated": is_generated(home.table),
-        "train_images": len(data.training),
-        "run": dict(run),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code_revision": code_revision(),
-        "hardware": hardware(),
-        "python": platform.python_version(),
-    }
-    # Weights as they are written: a path of this machine means nothing elsewhere.
-    weights = params.recipe_as_written(name).weights
-    winner = searching.winner(studies).model_copy(update={"weights": weights})
-    return write_search(
-        folder,
+        base,
         search,
-        studies,
-        winner,
-        provenance=provenance,
-        storage=searching.folder / STORAGE,
+        data,
+        origin=origin,
+        folder=home.study(name, params.profile),
+        on_trial=on_trial,
+        storage=storage,
     )
+    return searching, origin, len(data.training)

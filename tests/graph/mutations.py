@@ -141,8 +141,8 @@ MUTATIONS = (
     _(
         "images are mirrored upside down",
         "cifar_pipeline/evaluation/predictions.py",
-        "images.pixels[:, :, ::-1]",
-        "images.pixels[:, ::-1]",
+        "images[:, :, ::-1]",
+        "images[:, ::-1]",
         *PREDICTIONS,
     ),
     _(

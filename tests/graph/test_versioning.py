@@ -1,5 +1,7 @@
 """DVC as it is used: the real command, in small repositories of its own."""
 
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ import pytest
 from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.graph.stages import Stage
 from cifar_pipeline.graph.versioning import (
+    cached_text,
     commit_stages,
     recorded_outputs,
     recording,
@@ -52,11 +55,39 @@ def test_what_was_committed_is_recorded_and_up_to_date(home):
     assert verified_inputs(home, USED, [MADE]) == {"made": recorded_outputs(home)["made"]}
 
 
+def test_what_was_damaged_in_the_cache_is_recorded_anew(home):
+    """The same outputs made again: DVC alone would leave the damage for the next checkout."""
+    (home.root / "made").unlink()
+    (home.root / "made").mkdir()
+    (home.root / "made" / "inside").write_text("inside")
+    commit_stages(home, "made", "used")
+    objects = [path for path in (home.root / ".dvc/cache/files").rglob("*") if path.is_file()]
+    assert len(objects) == 3  # the folder's listing, the file in it, and `used`
+    for path in objects:
+        path.chmod(0o644)
+        path.write_text("damaged")
+        assert cached_text(home, path.parent.name + path.name) is None
+    commit_stages(home, "made", "used")
+    shutil.rmtree(home.root / "made")
+    (home.root / "used").unlink()
+    subprocess.run([DVC, "checkout", "--quiet"], cwd=home.root, check=True)
+    assert (home.root / "made" / "inside").read_text() == "inside"
+    assert (home.root / "used").read_text() == "used"
+
+
 def test_a_failing_dvc_says_why(home):
     with pytest.raises(PipelineError, match=r"`dvc commit --force mad` failed: .*'mad'"):
         commit_stages(home, "mad")
     (home.root / "dvc.yaml").write_text("stages: [")
     with pytest.raises(PipelineError, match=r"failed: .*dvc\.yaml"):
+        commit_stages(home, "made")
+
+
+def test_what_the_machine_refuses_to_dvc_comes_with_its_repair(home):
+    place = home.root / ".dvc" / "cache"
+    place.mkdir()
+    (place / "files").write_text("where DVC needs a folder")
+    with pytest.raises(PipelineError, match=r"Not a directory.*; a part of the path is a file"):
         commit_stages(home, "made")
 
 
@@ -92,8 +123,11 @@ def test_a_lock_that_somebody_holds_is_waited_for(home, capsys):
 def test_an_input_that_was_changed_is_refused(home):
     commit_stages(home, "made", "used")
     (home.root / "made").write_text("mado")  # one flipped bit
-    with pytest.raises(PipelineError, match=r"changed since `made` made it.*dvc checkout made"):
+    with pytest.raises(PipelineError, match="changed since `made` made it") as error:
         verified_inputs(home, USED, [MADE])
+    repair = re.search(r"Run `dvc (.*?)`", str(error.value)).group(1)
+    subprocess.run([DVC, *repair.split()], cwd=home.root, check=True)
+    assert (home.root / "made").read_text() == "made"
 
 
 def test_an_input_that_nobody_recorded_is_refused(home):

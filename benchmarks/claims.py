@@ -62,11 +62,11 @@ SMALL: dict[str, Any] = {
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "rate 0.001": {"optimizer": {"learning_rate": 1e-3}},
-    "rate 0.01": {"optimizer": {"learning_rate": 1e-2}},
     "the reported settings": {},
     "rate 0.00001": {"optimizer": {"learning_rate": 1e-5}},
     "dropout 0.2": {"architecture": {"dropout": 0.2}},
     "RMSProp": {"optimizer": {"name": "rmsprop"}},
+    "rate 0.01": {"optimizer": {"learning_rate": 1e-2}},
 }
 CHANCE = 0.01
 ANIMALS = (

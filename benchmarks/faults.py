@@ -171,7 +171,7 @@ def _flip_cached(outputs: Sequence[str], faulty: Faulty) -> Iterator[None]:
 
 
 def _checkpoints(stage: Stage) -> Iterator[Case]:
-    newest, oldest, best = "epoch-0002", "epoch-0001", f"best-{2:04}.weights.h5"
+    newest, oldest, best = "epoch-0002", "epoch-0001", "best-*.weights.h5"
     state, about = "state.npz", "checkpoint.json"
     names = [f"{epoch}/{name}" for epoch in (newest, oldest) for name in (state, about)]
     for how in (flip, empty, remove):
@@ -197,8 +197,10 @@ def _interrupted(how: Callable[[Path], None], name: str, faulty: Faulty) -> Iter
         shutil.copytree(place, kept)
     remove(place)
     shutil.copytree(kept, place)
-    if (place / name).exists():
-        how(place / name)
+    chosen = list(place.glob(name))
+    assert chosen, f"no checkpoint has {name}"
+    for path in chosen:
+        how(path)
     yield
 
 
@@ -421,11 +423,11 @@ def _there_and_back(faulty: Faulty, *, gone: bool = False) -> Iterator[None]:
 def examine(case: Case, faulty: Faulty) -> Found:
     """Bring the fault about, type the commands, and compare."""
     faulty.restore()
-    began, status, said, changed = time.monotonic(), 0, "", ""
+    began, changed = time.monotonic(), ""
     with case.inject(faulty):
         before = faulty.files()
         status, said = faulty.command(*case.command, obeying=case.obeying)
-        if status:
+        if status != 0:
             after = faulty.files()
             changed = ", ".join(path for path in faulty.same if before.get(path) != after.get(path))
     faulty.log.write_text(said, encoding="utf-8")
@@ -489,10 +491,12 @@ def _print_page(found: list[Found], every: list[Case]) -> None:
     print(f"# Faults\n\n`{command}`;\n{describe()}.\nCode: {revisions}.\n")
     print(
         f"n = {len(found)} of the script's {len(every)} cases, each once; "
-        f"{sum(one.well for one in found)} ended well. *Equal*: after the\nnext command, every "
-        "artefact is what an undisturbed run makes, and DVC has it.\n*Said*: of the commands that "
-        "failed, those that said why in a sentence, without a stack trace,\nand left every artefact "
-        "as it was. *Not tried*: cases that the script has and this run did not reach.\n"
+        f"{sum(one.well for one in found)} ended well.\n\n"
+        "- *equal*: after the next command, every artefact is what an undisturbed run makes, and "
+        "DVC has it\n"
+        "- *said*: of the commands that failed, those that said why in a sentence, without a stack "
+        "trace, and\n  left every artefact as it was\n"
+        "- *not tried*: cases that the script has and this run did not reach\n"
     )
     columns = ("fault", "not tried", "cases", "equal", "failed", "said", "such as")
     print(f"{_row(*columns)}\n{'|---' * len(columns)}|")

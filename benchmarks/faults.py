@@ -171,7 +171,7 @@ def _flip_cached(outputs: Sequence[str], faulty: Faulty) -> Iterator[None]:
 
 
 def _checkpoints(stage: Stage) -> Iterator[Case]:
-    newest, oldest, best = "epoch-0002", "epoch-0001", f"best-{2:04}.weights.h5"
+    newest, oldest, best = "epoch-0002", "epoch-0001", "best-*.weights.h5"
     state, about = "state.npz", "checkpoint.json"
     names = [f"{epoch}/{name}" for epoch in (newest, oldest) for name in (state, about)]
     for how in (flip, empty, remove):
@@ -197,8 +197,10 @@ def _interrupted(how: Callable[[Path], None], name: str, faulty: Faulty) -> Iter
         shutil.copytree(place, kept)
     remove(place)
     shutil.copytree(kept, place)
-    if (place / name).exists():
-        how(place / name)
+    chosen = list(place.glob(name))
+    assert chosen, f"no checkpoint has {name}"
+    for path in chosen:
+        how(path)
     yield
 
 
@@ -421,11 +423,11 @@ def _there_and_back(faulty: Faulty, *, gone: bool = False) -> Iterator[None]:
 def examine(case: Case, faulty: Faulty) -> Found:
     """Bring the fault about, type the commands, and compare."""
     faulty.restore()
-    began, status, said, changed = time.monotonic(), 0, "", ""
+    began, changed = time.monotonic(), ""
     with case.inject(faulty):
         before = faulty.files()
         status, said = faulty.command(*case.command, obeying=case.obeying)
-        if status:
+        if status != 0:
             after = faulty.files()
             changed = ", ".join(path for path in faulty.same if before.get(path) != after.get(path))
     faulty.log.write_text(said, encoding="utf-8")
@@ -468,7 +470,8 @@ def main() -> None:
     found = {(one.fault, one.place): one for one in (Found(**json.loads(line)) for line in lines)}
     faulty.restore()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # disks are unmounted before the end
-    for case in cases(faulty):
+    every = list(cases(faulty))
+    for case in every:
         key = case.fault, case.place
         if key in found or arguments.only not in ": ".join(key):
             continue
@@ -479,33 +482,43 @@ def main() -> None:
         print("ok  " if one.well else "BAD ", line, file=sys.stderr, flush=True)
         if not one.well:
             shutil.copy(faulty.log, work / f"case-{len(found)}.log")
-    _print_page(list(found.values()))
+    _print_page([found[key] for key in ((c.fault, c.place) for c in every) if key in found], every)
 
 
-def _print_page(found: list[Found]) -> None:
+def _print_page(found: list[Found], every: list[Case]) -> None:
     revisions = ", ".join(sorted({one.revision for one in found}))
-    print(f"# Faults\n\n`python -m benchmarks.faults`; {describe()}.\nCode: {revisions}.\n")
+    command = "python -m benchmarks.faults --work FOLDER > benchmarks/results/faults.md"
+    print(f"# Faults\n\n`{command}`;\n{describe()}.\nCode: {revisions}.\n")
     print(
-        f"n = {len(found)} cases, each once; {sum(one.well for one in found)} ended well. *Equal*: "
-        "after the next command,\nevery artefact is what an undisturbed run makes. *Said*: of the "
-        "commands that failed, those that\nsaid why in a sentence, without a stack trace, and left "
-        "every artefact as it was.\n"
+        f"n = {len(found)} of the script's {len(every)} cases, each once; "
+        f"{sum(one.well for one in found)} ended well.\n\n"
+        "- *equal*: after the next command, every artefact is what an undisturbed run makes, and "
+        "DVC has it\n"
+        "- *said*: of the commands that failed, those that said why in a sentence, without a stack "
+        "trace, and\n  left every artefact as it was\n"
+        "- *not tried*: cases that the script has and this run did not reach\n"
     )
-    print("| fault | cases | equal | failed | said | such as |\n|---|---|---|---|---|---|")
-    for fault in dict.fromkeys(one.fault for one in found):
+    columns = ("fault", "not tried", "cases", "equal", "failed", "said", "such as")
+    print(f"{_row(*columns)}\n{'|---' * len(columns)}|")
+    for fault in dict.fromkeys(case.fault for case in every):
         own = [one for one in found if one.fault == fault]
         failed = [one for one in own if one.failed]
         said = [one for one in failed if one.said and not (one.traced or one.changed)]
+        left = sum(case.fault == fault for case in every) - len(own)
         equal = sum(not one.difference for one in own)
-        example = said[0].said.replace("|", "\\|") if said else ""
-        print(f"| {fault} | {len(own)} | {equal} | {len(failed)} | {len(said)} | {example} |")
+        example = said[0].said if said else ""
+        print(_row(fault, left, len(own), equal, len(failed), len(said), example))
     if bad := [one for one in found if not one.well]:
         print("\n| did not end well | command | why |\n|---|---|---|")
         for one in bad:
-            why = (
-                one.difference or one.changed or ("a stack trace" if one.traced else "no sentence")
-            )
-            print(f"| {one.fault}: {one.place} | `{one.command}` | {why} |")
+            why = "a stack trace" if one.traced else "no sentence"
+            why = one.difference or one.changed or why
+            print(_row(f"{one.fault}: {one.place}", f"`{one.command}`", why))
+
+
+def _row(*cells: object) -> str:
+    escaped = (str(cell).replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from cifar_pipeline.artifacts import dvc_md5, file_digest, remove
 from cifar_pipeline.graph.versioning import recorded_outputs
@@ -144,7 +145,7 @@ class Faulty(Copy):
                 process.terminate()
 
 
-def _shorten_data(content: dict) -> None:  # type: ignore[type-arg]
+def _shorten_data(content: dict[str, Any]) -> None:
     content["profile"] = "smoke"
     content["floors"]["smoke"][MODEL] = 0.0
     content["sources"]["generated"].update(train_per_class=10, test_per_class=2)

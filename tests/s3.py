@@ -12,6 +12,7 @@ from pathlib import Path
 
 import requests
 
+from cifar_pipeline.artifacts import file_digest
 from tests.workspaces import Copy, free_port
 
 KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "only-tests"}
@@ -32,20 +33,32 @@ class Server:
         copy.dvc("remote", "modify", BUCKET, "endpointurl", self.address)
 
     def objects(self) -> set[str]:
-        """The md5s of what it keeps."""
+        """The md5s of what it keeps whole; a file under this server's folder grows as it arrives."""
         found = (self.folder / BUCKET / "dvc" / "files" / "md5").glob("*/*")
-        return {path.parent.name + path.name for path in found}
+        return {path.parent.name + path.name for path in found if _is_whole(path)}
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return file_digest(path, "md5") == path.parent.name + path.stem
+    except FileNotFoundError:  # the server has removed what was cut short
+        return False
 
 
 @contextmanager
-def s3(folder: Path) -> Iterator[Server]:
-    """A server that keeps its buckets in `folder`, ended afterwards."""
+def s3(folder: Path, *options: str) -> Iterator[Server]:
+    """A server that keeps its buckets in `folder`, ended afterwards.
+
+    Args:
+        options: of rclone, such as `--bwlimit=2M`.
+    """
     (folder / BUCKET).mkdir(parents=True)
     beside = Path(sys.executable).parent / "rclone"
     program = str(beside) if beside.exists() else shutil.which("rclone")
     assert program, "rclone is not installed; run `make setup`"
     address = f"127.0.0.1:{free_port()}"
-    command = (program, "serve", "s3", f"--addr={address}", f"--auth-key={','.join(KEYS.values())}")
+    keys = f"--auth-key={','.join(KEYS.values())}"
+    command = (program, "serve", "s3", f"--addr={address}", keys, *options)
     empty = {**os.environ, "RCLONE_CONFIG": os.devnull}
     with subprocess.Popen((*command, str(folder)), env=empty, stderr=subprocess.DEVNULL) as server:
         try:

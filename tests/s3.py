@@ -33,7 +33,7 @@ class Server:
         copy.dvc("remote", "modify", BUCKET, "endpointurl", self.address)
 
     def objects(self) -> set[str]:
-        """The md5s of what it keeps whole; a file under this server's folder grows as it arrives."""
+        """The md5s of what it keeps whole; a file grows in place as it arrives."""
         found = (self.folder / BUCKET / "dvc" / "files" / "md5").glob("*/*")
         return {path.parent.name + path.name for path in found if _is_whole(path)}
 

@@ -53,10 +53,12 @@ PASSED_ON = ("CIFAR_", "MLFLOW_", "WANDB_")
 class Cluster:
     """A Ray cluster, by the address of its dashboard.
 
-    Raises: PipelineError when nothing answers there.
+    Raises: PipelineError when nothing answers there, or it could not be told what to do here.
     """
 
     def __init__(self, address: str) -> None:
+        if data_plane.is_dvc():
+            data_plane.check_driver()
         logging.getLogger(JobSubmissionClient.__module__).setLevel(logging.WARNING)
         try:
             self.client = JobSubmissionClient(address)
@@ -78,7 +80,6 @@ class Cluster:
         """
         kind = StepDelegatingExecutor
         if data_plane.is_dvc():
-            data_plane.check_driver()
             kind = _RecordingExecutor
         return kind(
             _OnCluster(self, pool),

@@ -1,17 +1,20 @@
 """Steps on a Ray cluster: those of the pool on a node with a GPU to spare, the others on its head.
 
-Every node sees the workspace and the environment under the same path, as on a shared file system.
-dagster-ray submits each step as a job of Ray. What is added here is that a step goes on elsewhere
-when its node, or the head, is gone.
+Every node has the environment under the same path, and sees the workspace there too, as on a shared
+file system, unless DVC's remote takes its place (`data_plane.py`). dagster-ray submits each step as
+a job of Ray. What is added here is that a step goes on elsewhere when its node, or the head, is
+gone.
 """
 
 import asyncio
 import logging
 import os
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -25,10 +28,14 @@ from dagster_ray.core.executor import RayStepHandler
 from ray.job_submission import JobSubmissionClient
 from ray.util.state import list_nodes
 
+from cifar_pipeline.defs.steps import PUSHED
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.graph import data_plane
+from cifar_pipeline.graph.stages import build_stages
 from cifar_pipeline.paths import Workspace
 from cifar_pipeline.provenance import NUMERIC
 from cifar_pipeline.search.places import ON_RAY, STORAGE_URL
+from cifar_pipeline.settings.reading import load_params
 
 SUBMITTED_AGAIN = 3
 """How often a step whose node is gone begins anew."""
@@ -46,10 +53,12 @@ PASSED_ON = ("CIFAR_", "MLFLOW_", "WANDB_")
 class Cluster:
     """A Ray cluster, by the address of its dashboard.
 
-    Raises: PipelineError when nothing answers there.
+    Raises: PipelineError when nothing answers there, or it could not be told what to do here.
     """
 
     def __init__(self, address: str) -> None:
+        if data_plane.is_dvc():
+            data_plane.check_driver()
         logging.getLogger(JobSubmissionClient.__module__).setLevel(logging.WARNING)
         try:
             self.client = JobSubmissionClient(address)
@@ -71,12 +80,28 @@ class Cluster:
             pool: key of the op tag of what needs a GPU; its value is `one` or `all` of a node's.
             settings: of `StepDelegatingExecutor`.
         """
-        return StepDelegatingExecutor(
+        kind = StepDelegatingExecutor
+        if data_plane.is_dvc():
+            kind = _RecordingExecutor
+        return kind(
             _OnCluster(self, pool),
             check_step_health_interval_seconds=LOOK_EVERY_S,
             should_verify_step=False,  # it would refuse to begin a step for the second time
             **settings,
         )
+
+
+class _RecordingExecutor(StepDelegatingExecutor):
+    """Records what a node pushed, before a step that reads it is handed over to another one."""
+
+    def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
+        home = Workspace.current()
+        for event in super().execute(plan_context, execution_plan):
+            if event.is_step_materialization:
+                found = event.step_materialization_data.materialization.metadata.get(PUSHED)
+                if found:
+                    data_plane.record(home, **found.value)
+            yield event
 
 
 class _OnCluster(StepHandler):
@@ -90,10 +115,11 @@ class _OnCluster(StepHandler):
             "one": _Jobs(cluster.client, num_gpus=min(1, most)),
             "all": _Jobs(cluster.client, num_gpus=most),
         }
-        # The trials of a search need a data base to run side by side; without, it is a training.
+        # The trials of a search need a data base and the workspace to run side by side; without,
+        # it is a training.
         self._by_need["trials"] = (
             _Jobs(cluster.client, environment={ON_RAY: "1"}, resources=dict(HEAD))
-            if os.environ.get(STORAGE_URL)
+            if os.environ.get(STORAGE_URL) and not data_plane.is_dvc()
             else self._by_need["one"]
         )
 
@@ -126,7 +152,12 @@ class _Jobs(RayStepHandler):
         **needs: Any,
     ) -> None:
         passed_on = [key for key in os.environ if key.startswith(PASSED_ON) or key in NUMERIC]
-        own = {"CIFAR_ROOT": str(Workspace.current().root), **environment}
+        handed_over = data_plane.is_dvc()
+        own = {
+            "CIFAR_ROOT": "." if handed_over else str(Workspace.current().root),
+            **({data_plane.ON_NODE: "1"} if handed_over else {}),
+            **environment,
+        }
         unset = dict.fromkeys(("runtime_env", "num_cpus", "num_gpus", "memory", "resources"))
         super().__init__(
             client,
@@ -137,9 +168,20 @@ class _Jobs(RayStepHandler):
         self._ended: Counter[str] = Counter()
 
     def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[dg.DagsterEvent]:
-        yield from super().launch_step(step_handler_context)
+        if data_plane.is_dvc():
+            with tempfile.TemporaryDirectory() as folder:
+                self._hand_over(step_handler_context, Path(folder))
+                self.runtime_env = {"working_dir": folder}
+                yield from super().launch_step(step_handler_context)
+        else:
+            yield from super().launch_step(step_handler_context)
         job = self._get_ray_job_submission_id(step_handler_context)
         threading.Thread(target=asyncio.run, args=(self._show(job),), daemon=True).start()
+
+    def _hand_over(self, step_handler_context: StepHandlerContext, folder: Path) -> None:
+        home = Workspace.current()
+        key = tuple(self._get_step_key(step_handler_context).split("__", 1))
+        data_plane.pack(home, build_stages(load_params(home.params))[key], folder)
 
     async def _show(self, job: str) -> None:
         """Print what a job prints: the progress of a training."""

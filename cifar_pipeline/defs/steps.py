@@ -26,6 +26,7 @@ from cifar_pipeline.defs.gpus import taken
 from cifar_pipeline.defs.processes import end_when, end_with, is_here, name_of, this_process
 from cifar_pipeline.defs.runs import worker_of
 from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.graph import data_plane
 from cifar_pipeline.graph.plan import in_dvc, read_code_again, text_of
 from cifar_pipeline.graph.stages import Stage, build_stages
 from cifar_pipeline.graph.versioning import (
@@ -48,6 +49,8 @@ ON_DEVICES = {"model", "predictions", "export", "search"}
 """Assets that compute with a network, as those of the pool do."""
 
 
+PUSHED = "pushed"
+"""Metadata: a stage and its entry in dvc.lock, where a node without the folder made it."""
 RAY = "ray::JobSupervisor"
 """The process of a Ray cluster that starts a step. A step outlives it otherwise."""
 ELSEWHERE_EVERY_S = 10.0
@@ -89,6 +92,8 @@ class Step:
         current = stages[stage.key]
         step = cls(home, params, current, context, Follower(home, params, current, context, {}), {})
         step._check_plan()
+        if data_plane.is_handed_over():
+            data_plane.pull_inputs(home, current)
         step._read = step._verified()
         step.follower = follow(home, params, current, context, step._read)
         return step
@@ -125,6 +130,10 @@ class Step:
         for line in self._described([check for check in checks if not check.passed]):
             self.context.log.warning(line)
         versions = self._record()
+        pushed: dict[str, Any] = {}
+        if data_plane.is_handed_over() and in_dvc(self.stage, self.params):
+            entry = data_plane.push(self.home, self.stage)
+            pushed = {PUSHED: {"stage": self.stage.name, "entry": entry}}
         path = dg.MetadataValue.path(self.home.root / self.stage.outputs[0])
         generated = {"generated images": True} if self._is_of_generated_images() else {}
         self.follower.finish(metadata or {})
@@ -134,6 +143,7 @@ class Step:
                 "path": path,
                 "profile": self.params.profile,
                 **generated,
+                **pushed,
                 **(metadata or {}),
                 **self.follower.shown,
             },

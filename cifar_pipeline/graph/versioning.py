@@ -85,11 +85,11 @@ def commit_stages(
     arguments = ("commit", "--force", *stages)
     with recording(home):
         began = time.time()
-        _dvc(home, *arguments, wait_s=wait_s, check=check)
+        run_dvc(home, *arguments, wait_s=wait_s, check=check)
         while damaged := _damaged_objects(home, stages, began):
             for path in damaged:
                 path.unlink()
-            _dvc(home, *arguments, wait_s=wait_s, check=check)
+            run_dvc(home, *arguments, wait_s=wait_s, check=check)
 
 
 def _damaged_objects(home: Workspace, stages: Sequence[str], before: float) -> list[Path]:
@@ -118,7 +118,7 @@ def _is_whole(path: Path) -> bool:
 
 def stale_stages(home: Workspace) -> dict[str, Any]:
     """What `dvc status` finds changed or missing, by stage."""
-    found: dict[str, Any] = json.loads(_dvc(home, "status", "--json").stdout or "{}")
+    found: dict[str, Any] = json.loads(run_dvc(home, "status", "--json").stdout or "{}")
     return found
 
 
@@ -141,6 +141,28 @@ def recorded_dependencies(home: Workspace, stage: str) -> dict[str, str]:
 def recorded_stages(home: Workspace) -> set[str]:
     """The stages in dvc.lock."""
     return set(_lock(home).get("stages", {}))
+
+
+def recorded_stage(home: Workspace, stage: str) -> dict[str, Any]:
+    """What dvc.lock has of a stage."""
+    found: dict[str, Any] = _lock(home)["stages"][stage]
+    return found
+
+
+def read_outputs(home: Workspace, stage: Stage) -> list[str]:
+    """The outputs in dvc.lock that `stage` reads, of whichever stage; not the plan."""
+    plan = _relative(home, home.plans)
+    return [path for path in recorded_outputs(home) if path != plan and _reads(stage, path)]
+
+
+def own_inputs(home: Workspace, stage: Stage) -> list[str]:
+    """What `stage` reads that is there and that no stage in dvc.lock makes."""
+    made = recorded_outputs(home)
+    return [
+        own
+        for own in stage.inputs
+        if not any(_related(own, output) for output in made) and (home.root / own).exists()
+    ]
 
 
 def cached_text(home: Workspace, md5: str) -> str | None:
@@ -203,12 +225,21 @@ def _related(one: str, other: str) -> bool:
     return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
-def _dvc(
+def run_dvc(
     home: Workspace,
     *arguments: str,
     wait_s: float = LOCK_WAIT_S,
     check: Callable[[], None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
+    """Call DVC, again and again while another one holds its lock.
+
+    Args:
+        wait_s: seconds to wait for a lock that another DVC holds.
+        check: raises when there is no use in going on. It is called before each attempt, and with
+            it a stage that another DVC runs is waited for as well.
+
+    Raises: PipelineError with DVC's own words when it fails.
+    """
     waited_for = (LOCKED, BUSY) if check else (LOCKED,)
     end, told = time.monotonic() + wait_s, False
     while True:

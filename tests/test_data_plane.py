@@ -60,7 +60,7 @@ def test_nodes_without_the_folder_make_what_the_driver_records(
 @pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_a_push_that_is_cut_loses_nothing(tmp_path, monkeypatch):
-    """What is in the store is whole, and the next push and another checkout have the rest."""
+    """The data come before their record; the next push has the rest, and a pull all of it."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     with s3(tmp_path / "s3", "--bwlimit=2M") as slow:

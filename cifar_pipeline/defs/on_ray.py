@@ -46,6 +46,8 @@ RAYS_OWN = ("job_manager.py:", "Running entrypoint for job ")
 HEAD = {"node:__internal_head__": 0.001}
 """What only the head has, and enough of for every step."""
 NO_MORE: Mapping[str, str] = {}
+TRIALS = {ON_RAY: "1", "RAY_COLOR_PREFIX": "0"}
+"""Environment of a search whose trials are tasks of the cluster, and whose log is read as text."""
 PASSED_ON = ("CIFAR_", "MLFLOW_", "WANDB_")
 """How the names of environment variables begin that a step needs wherever it runs."""
 
@@ -118,7 +120,7 @@ class _OnCluster(StepHandler):
         # The trials of a search need a data base and the workspace to run side by side; without,
         # it is a training.
         self._by_need["trials"] = (
-            _Jobs(cluster.client, environment={ON_RAY: "1"}, resources=dict(HEAD))
+            _Jobs(cluster.client, environment=TRIALS, resources=dict(HEAD))
             if os.environ.get(STORAGE_URL) and not data_plane.is_dvc()
             else self._by_need["one"]
         )

@@ -103,7 +103,6 @@ class SearchRun:
 
         Raises: PipelineError when every trial of a stage failed, and as `train` does.
         """
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._remove_others()
         places = places or Here(self.run_trial)
         draws = self._plan(DRAWS, plan_draws(self._search))
@@ -162,6 +161,7 @@ class SearchRun:
         return stage
 
     def _study(self, stage: str) -> optuna.Study:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         epochs = self._stage(stage).epochs
         return optuna.create_study(
             storage=self._storage or f"sqlite:///{self.file}",

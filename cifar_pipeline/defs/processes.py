@@ -17,8 +17,8 @@ at all."""
 
 
 def name_of(process: psutil.Process) -> str:
-    """`host:pid:start`."""
-    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+    """`host:pid:start`, with the start in seconds since the machine was booted."""
+    return f"{socket.gethostname()}:{process.pid}:{_started(process):.2f}"
 
 
 def this_process() -> str:
@@ -36,11 +36,16 @@ def is_alive(process: str) -> bool:
     _, pid, started = process.split(":")
     try:
         found = psutil.Process(int(pid))
-        return (
-            abs(found.create_time() - float(started)) < 1 and found.status() != psutil.STATUS_ZOMBIE
-        )
+        is_the_same = abs(_started(found) - float(started)) < 1
+        return is_the_same and found.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _started(process: psutil.Process) -> float:
+    """Seconds from boot to the start of a process. Its time of day would change with the clock:
+    when that is set, Linux moves the start of every process by whole seconds."""
+    return process.create_time() - psutil.boot_time()
 
 
 def end_with(process: str, what: str, by: signal.Signals = signal.SIGTERM) -> None:

@@ -268,3 +268,12 @@ def test_a_retry_waits_longer_each_time(monkeypatch, capsys):
     wait_before_retrying(dg.DagsterRun("training"))
     assert waited == [5, 10, 20]
     assert "retry 3 of a run that was killed begins in 20 s" in capsys.readouterr().out
+
+
+def test_a_clock_that_is_set_kills_nobody(monkeypatch):
+    """Linux then has another time of boot, from which every process's start is computed."""
+    name = this_process()
+    set_back = psutil.boot_time() - 3600
+    for module in (psutil, psutil._pslinux):
+        monkeypatch.setattr(module, "boot_time", lambda: set_back)
+    assert is_alive(name)

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -36,6 +36,7 @@ KEPT = (
     "finished",
 )
 COUNTS = ("parameters", "trainable_parameters")
+Record = TypeVar("Record", bound=Settings)
 
 
 class Run(Settings):
@@ -73,7 +74,12 @@ class Run(Settings):
 
 
 def load_runs(path: Path) -> list[Run]:
-    """The recorded runs; none if the file is missing.
+    """The recorded runs, as `load_records` has them."""
+    return load_records(path, Run)
+
+
+def load_records(path: Path, kind: type[Record]) -> list[Record]:
+    """What a file of the repository has recorded; nothing if the file is missing.
 
     Raises:
         PipelineError: the file is damaged.
@@ -81,7 +87,8 @@ def load_runs(path: Path) -> list[Run]:
     if not path.is_file():
         return []
     try:
-        return TypeAdapter(list[Run]).validate_json(path.read_text(encoding="utf-8"))
+        adapter = TypeAdapter(list[kind])  # type: ignore[valid-type]
+        return adapter.validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         raise PipelineError(
             f"{path} is damaged ({error.error_count()} errors); restore it with `git checkout`"

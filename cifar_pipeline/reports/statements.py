@@ -6,14 +6,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
 from scipy.stats import t as student
 
 from cifar_pipeline.drawing.numbers import decimal, percent, points
-from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.reports.claims import Condition, Statement, load_published
 from cifar_pipeline.reports.judging import ENOUGH_SEEDS, PAPER
-from cifar_pipeline.reports.runs import Run
+from cifar_pipeline.reports.runs import Run, load_records
 from cifar_pipeline.settings.base import Settings
 
 Outcome = Literal["holds", "fails", "is open", "has not been run yet"]
@@ -99,19 +97,8 @@ class Judged:
 
 
 def load_measurements(path: Path) -> list[Measurement]:
-    """The recorded trainings of studies; none if the file is missing.
-
-    Raises:
-        PipelineError: the file is damaged.
-    """
-    if not path.is_file():
-        return []
-    try:
-        return TypeAdapter(list[Measurement]).validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        raise PipelineError(
-            f"{path} is damaged ({error.error_count()} errors); restore it with `git checkout`"
-        ) from None
+    """The recorded trainings of studies, as `load_records` has them."""
+    return load_records(path, Measurement)
 
 
 def of_runs(runs: Sequence[Run]) -> list[Measurement]:

@@ -45,7 +45,6 @@ RAYS_OWN = ("job_manager.py:", "Running entrypoint for job ")
 """Words of lines in a job's output that are not the job's."""
 HEAD = {"node:__internal_head__": 0.001}
 """What only the head has, and enough of for every step."""
-NO_MORE: Mapping[str, str] = {}
 TRIALS = {ON_RAY: "1", "RAY_COLOR_PREFIX": "0"}
 """Environment of a search whose trials are tasks of the cluster, and whose log is read as text."""
 PASSED_ON = ("CIFAR_", "MLFLOW_", "WANDB_")
@@ -64,9 +63,10 @@ class Cluster:
         logging.getLogger(JobSubmissionClient.__module__).setLevel(logging.WARNING)
         try:
             self.client = JobSubmissionClient(address)
+            # Nodes that have died count as missing, which would be an error.
             nodes = list_nodes(
                 address, filters=[("state", "=", "ALIVE")], raise_on_missing_output=False
-            )  # nodes that have died are missing
+            )
         except Exception as error:  # of several libraries, depending on what answers
             raise PipelineError(
                 f"no Ray cluster answers at {address} ({' '.join(str(error).split()):.200}); begin "
@@ -112,15 +112,15 @@ class _OnCluster(StepHandler):
     def __init__(self, cluster: Cluster, pool: str) -> None:
         super().__init__()
         most = max(cluster.gpus, default=0)
-        self._pool, self._others = pool, _Jobs(cluster.client, resources=dict(HEAD))
+        self._pool, self._others = pool, _Jobs(cluster.client, {}, resources=dict(HEAD))
         self._by_need = {
-            "one": _Jobs(cluster.client, num_gpus=min(1, most)),
-            "all": _Jobs(cluster.client, num_gpus=most),
+            "one": _Jobs(cluster.client, {}, num_gpus=min(1, most)),
+            "all": _Jobs(cluster.client, {}, num_gpus=most),
         }
         # The trials of a search need a data base and the workspace to run side by side; without,
         # it is a training.
         self._by_need["trials"] = (
-            _Jobs(cluster.client, environment=TRIALS, resources=dict(HEAD))
+            _Jobs(cluster.client, TRIALS, resources=dict(HEAD))
             if os.environ.get(STORAGE_URL) and not data_plane.is_dvc()
             else self._by_need["one"]
         )
@@ -147,11 +147,7 @@ class _Jobs(RayStepHandler):
     """Submits a step again when its job ended and the step did not."""
 
     def __init__(
-        self,
-        client: JobSubmissionClient,
-        *,
-        environment: Mapping[str, str] = NO_MORE,
-        **needs: Any,
+        self, client: JobSubmissionClient, environment: Mapping[str, str], **needs: Any
     ) -> None:
         passed_on = [key for key in os.environ if key.startswith(PASSED_ON) or key in NUMERIC]
         handed_over = data_plane.is_dvc()

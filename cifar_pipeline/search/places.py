@@ -4,7 +4,8 @@ cluster, one on each GPU.
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, Protocol
 
 from cifar_pipeline.errors import PipelineError
@@ -28,7 +29,7 @@ class Places(Protocol):
     """how many there is room for"""
 
     def start(self, stage: str, number: int) -> "Future[None]":
-        """Start a trial. The future has no result; it raises what the trial raises."""
+        """Start a trial. The future has no result; it, or this, raises what the trial raises."""
 
 
 class Here:
@@ -64,8 +65,6 @@ class OnRay:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         gpus = int(resources.get("GPU", 0))
         self.at_once = max(1, gpus)
-        self._get, self._error = ray.get, ray.exceptions.RayTaskError
-        self._waiting = ThreadPoolExecutor(self.at_once)
 
         def task(stage: str, number: int) -> None:  # Ray takes nothing but functions
             run_trial(stage, number)
@@ -76,13 +75,18 @@ class OnRay:
         )(task)
 
     def start(self, stage: str, number: int) -> "Future[None]":
-        return self._waiting.submit(self._wait, self._task.remote(stage, number))
+        ended: Future[None] = Future()
+        self._task.remote(stage, number).future().add_done_callback(partial(_pass_on, ended))
+        return ended
 
-    def _wait(self, task: Any) -> None:
-        try:
-            self._get(task)
-        except self._error as error:  # has the words of the node's stack trace, too
-            raise error.cause from None
+
+def _pass_on(to: "Future[None]", task: "Future[None]") -> None:
+    """End `to` as `task` did: with what was raised on the node, without its stack trace, which Ray
+    makes part of the message."""
+    if error := task.exception():
+        to.set_exception(getattr(error, "cause", error))
+    else:
+        to.set_result(None)
 
 
 def storage_on_ray() -> str | None:

@@ -16,7 +16,7 @@ from cifar_pipeline.errors import PipelineError
 from cifar_pipeline.search import places
 from cifar_pipeline.search.places import storage_on_ray
 from tests.postgres import postgres
-from tests.workspaces import Copy, change_yaml, free_port
+from tests.workspaces import CHECKOUT, Copy, change_yaml, free_port
 
 SEARCH = "custom_search"
 CIFAR = (sys.executable, "-m", "cifar_pipeline")
@@ -28,6 +28,42 @@ def test_a_file_is_no_data_base_of_several_nodes(monkeypatch):
     monkeypatch.setenv(places.ON_RAY, "1")
     with pytest.raises(PipelineError, match=r"CIFAR_OPTUNA_URL is 'sqlite.*, expected a data base"):
         storage_on_ray()
+
+
+REFUSED = """
+import sys, time
+from cifar_pipeline.errors import PipelineError
+from cifar_pipeline.search.places import OnRay
+
+def run_trial(stage, number):
+    if number == 1:
+        time.sleep(600)
+    raise PipelineError("this node has other data")
+
+places = OnRay(run_trial)
+assert places.at_once == 2
+places.start("draws", 1)
+print(repr(places.start("draws", 0).exception(60)))
+"""
+
+
+@pytest.mark.nightly
+def test_a_refusal_of_one_node_is_the_search_s_and_nobody_waits_for_the_other_trials():
+    small = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * 2**20}
+    nodes = Cluster(initialize_head=True, head_node_args=small)
+    nodes.add_node(**small)
+    try:
+        done = subprocess.run(
+            (sys.executable, "-c", REFUSED),
+            env=os.environ | {"RAY_ADDRESS": nodes.address, "PYTHONPATH": str(CHECKOUT)},
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+    finally:
+        nodes.shutdown()
+    assert done.stdout.splitlines()[-1:] == ["PipelineError('this node has other data')"], done
 
 
 def found(copy):

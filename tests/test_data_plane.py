@@ -10,7 +10,7 @@ from ray.cluster_utils import Cluster
 
 from tests.postgres import postgres
 from tests.s3 import KEYS, s3
-from tests.test_doors import CIFAR, UNREACHABLE, UP_TO_DATE, outputs, running
+from tests.test_doors import CIFAR, UNREACHABLE, UP_TO_DATE, epochs, outputs, running
 from tests.workspaces import DVC, Copy, free_port
 
 
@@ -26,31 +26,43 @@ def server(tmp_path_factory):
 def test_nodes_without_the_folder_make_what_the_driver_records(
     server, tmp_path_factory, monkeypatch
 ):
+    """Although the node that trains dies, and another one takes its place."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)  # each node's own; the run passes no secrets on
     copy = Copy(tmp_path_factory.mktemp("driver"), models=["cnn9"])
     copy.change("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", UNREACHABLE)
+    epochs(copy, 20)
     server.become_remote_of(copy)
     small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
     nodes = Cluster(
         initialize_head=True,
         head_node_args={**small, "include_dashboard": True, "dashboard_port": free_port()},
     )
-    nodes.add_node(**small, num_gpus=1)
+    first = nodes.add_node(**small, num_gpus=1)
     with postgres() as runs:
         instance = copy.root / "dagster_home/dagster.yaml"
         storage = "storage: {postgres: {postgres_url: {env: CIFAR_POSTGRES_URL}}}"
         instance.write_text(f"{instance.read_text()}\n{storage}\n")
         try:
-            copy.run(
+            with running(
+                copy,
                 *CIFAR,
                 "run",
                 CIFAR_RAY_ADDRESS=f"http://{nodes.head_node.address_info['webui_url']}",
                 CIFAR_POSTGRES_URL=runs.new(),
                 CIFAR_DATA_PLANE="dvc",
-            )
+            ) as run:
+                said = []
+                for line in run.stdout:
+                    said.append(line)
+                    if "model/cnn9: epoch 2/20 done" in line and first:
+                        nodes.remove_node(first, allow_graceful=False)
+                        first = None
+                        nodes.add_node(**small, num_gpus=1)
+                assert run.wait() == 0, "".join(said)
         finally:
             nodes.shutdown()
+    assert "model/cnn9: its job on the cluster is gone, so it is submitted again" in "".join(said)
     made = outputs(copy)
     assert "data/models/cnn9" in made
     assert {md5 for path, md5 in made.items() if path != "data/plan"} <= server.objects()

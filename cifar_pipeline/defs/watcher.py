@@ -25,7 +25,7 @@ def watch_this_process() -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    atexit.register(watcher.terminate)
+    atexit.register(watcher.kill)  # SIGTERM may be ignored, and it holds nothing
 
 
 def main() -> None:

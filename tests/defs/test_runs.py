@@ -228,8 +228,9 @@ def test_a_process_ends_with_another_even_if_it_is_deaf():
 
 
 def test_a_watcher_frees_what_a_killed_process_held_and_goes_with_one_that_ends(dagster_home):
+    """Even if it was started by what ignores SIGTERM, which it inherits."""
     code = (
-        "import sys, dagster as dg; "
+        "import signal, sys, dagster as dg; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
         "from cifar_pipeline.defs.watcher import watch_this_process; "
         "from cifar_pipeline.defs.processes import this_process; "
         "from tests.defs.test_runs import create_run, started; "

@@ -22,6 +22,7 @@ def server(tmp_path_factory):
 
 @pytest.mark.nightly
 @pytest.mark.postgres
+@pytest.mark.xdist_group("doors")  # Ray's nodes of one machine share ports
 @pytest.mark.timeout(900)
 def test_nodes_without_the_folder_make_what_the_driver_records(
     server, tmp_path_factory, monkeypatch

@@ -6,7 +6,6 @@ before the record that names it. The driver alone writes its dvc.lock (`record`)
 many nodes there are, they never wait for one another's locks.
 """
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -103,7 +102,7 @@ def record(home: Workspace, stage: str, entry: dict[str, Any]) -> None:
     with recording(home):
         text = path.read_text(encoding="utf-8") if path.is_file() else "schema: '2.0'\nstages: {}\n"
         content = yaml.load(text)
-        content["stages"][stage] = json.loads(json.dumps(entry))
+        content["stages"][stage] = entry
         with replacing_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             yaml.dump(content, file)
         run_dvc(home, "pull", "--force", stage)

@@ -48,6 +48,7 @@ print(repr(places.start("draws", 0).exception(60)))
 
 
 @pytest.mark.nightly
+@pytest.mark.xdist_group("doors")  # Ray's nodes of one machine share ports
 def test_a_refusal_of_one_node_is_the_search_s_and_nobody_waits_for_the_other_trials():
     small = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * 2**20}
     nodes = Cluster(initialize_head=True, head_node_args=small)
@@ -76,6 +77,7 @@ def found(copy):
 
 
 @pytest.mark.nightly
+@pytest.mark.xdist_group("doors")  # Ray's nodes of one machine share ports
 @pytest.mark.postgres
 @pytest.mark.timeout(1800)
 def test_trials_on_several_nodes_find_what_one_machine_finds(tmp_path):
